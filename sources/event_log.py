@@ -5,7 +5,7 @@
     impressions/date=YYYY-MM-DD/*.parquet
                          one row per (request, candidate); `position` is null for a candidate that was
                          not shown, and `clicked` and what follows it is null there too
-    event_log.json       which source wrote it, which schema describes its own columns, whether it is synthetic
+    event_log.json       who wrote it, which schema describes its own columns, whether it is synthetic
 
 Timestamps are UTC with millisecond precision. A row belongs to the day of its `timestamp`; what became
 known later (`clicked_at`, `converted_at`) stays on the row and is used point in time by the readers.
@@ -17,12 +17,16 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+# What a long operation tells its caller: (what is being done, how much of it, out of how much).
+Progress = Callable[[str, int, int], None]
 
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
 
@@ -86,19 +90,21 @@ class EventLog:
 
     Args:
       path: the directory.
+      needs_manifest: false for a directory that is still to be imported.
 
     Raises:
       EventLogError: if the directory or one of its parts is missing.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, needs_manifest: bool = True):
         self.path = Path(path)
         if not self.path.is_dir():
             raise EventLogError(
                 f"{self.path}: no such directory. Expected an event log; "
                 "make one with `winnow simulate` or `winnow import`."
             )
-        for name in (USERS_FILE, ITEMS_FILE, IMPRESSIONS_DIR, MANIFEST_FILE):
+        names = [USERS_FILE, ITEMS_FILE, IMPRESSIONS_DIR]
+        for name in names + [MANIFEST_FILE] * needs_manifest:
             if not (self.path / name).exists():
                 raise EventLogError(
                     f"{self.path / name}: missing. An event log holds {USERS_FILE}, {ITEMS_FILE}, "
@@ -139,6 +145,8 @@ class EventLog:
         """
         days: dict[dt.date, list[Path]] = {}
         for folder in sorted((self.path / IMPRESSIONS_DIR).iterdir()):
+            if folder.name.startswith((".", "_")):
+                continue  # not data to any Parquet reader: Spark leaves _SUCCESS there
             try:
                 key, _, value = folder.name.partition("=")
                 if key != "date":
@@ -188,38 +196,43 @@ class EventLogWriter:
         pq.write_table(conform(table, ITEM_COLUMNS), self.path / ITEMS_FILE)
 
     def write_impressions(self, day: dt.date, table: pa.Table) -> None:
-        """Adds one file to a day; every row's `timestamp` must fall on that day (UTC)."""
+        """Adds one file to a day.
+
+        Raises:
+          EventLogError: if a row's `timestamp` is not on that day (UTC).
+        """
+        table = conform(table, IMPRESSION_COLUMNS)
+        first, last = pc.min_max(table.column("timestamp")).values()
+        if table.num_rows and not day == first.as_py().date() == last.as_py().date():
+            raise EventLogError(
+                f"column timestamp: expected {day} (UTC), got {first.as_py()} to {last.as_py()}; "
+                "write each day's rows to their own day"
+            )
         folder = self.path / IMPRESSIONS_DIR / f"date={day.isoformat()}"
         folder.mkdir(parents=True, exist_ok=True)
         part = self._parts.get(day, 0)
         self._parts[day] = part + 1
-        pq.write_table(
-            conform(table, IMPRESSION_COLUMNS), folder / f"part-{part:05d}.parquet", compression="zstd"
-        )
+        pq.write_table(table, folder / f"part-{part:05d}.parquet", compression="zstd")
 
 
 def conform(table: pa.Table, columns: pa.Schema) -> pa.Table:
     """Orders a table's columns and gives the contract's ones their types; absent nullable ones are null.
+
+    Timestamps of another unit or without a time zone become UTC milliseconds; what is finer is cut off.
 
     Args:
       table: the rows; columns beyond the contract keep their type and follow it.
       columns: the contract.
 
     Raises:
-      EventLogError: if a required column is absent or a column cannot take its type.
+      EventLogError: if a required column is absent or null, or a column cannot take its type.
     """
     arrays, fields = [], []
     for field in columns:
         if field.name in table.column_names:
-            try:
-                arrays.append(table.column(field.name).cast(field.type))
-            except pa.ArrowInvalid as error:
-                raise EventLogError(
-                    f"column {field.name}: expected {field.type}, got "
-                    f"{table.column(field.name).type} ({error})"
-                ) from error
+            arrays.append(_cast(table.column(field.name), field))
         elif field.nullable:
-            arrays.append(pa.nulls(table.num_rows, field.type))
+            arrays.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
         else:
             raise EventLogError(f"column {field.name}: missing, expected {field.type}")
         fields.append(field)
@@ -228,6 +241,20 @@ def conform(table: pa.Table, columns: pa.Schema) -> pa.Table:
             arrays.append(table.column(name))
             fields.append(table.schema.field(name))
     return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if column.null_count and not field.nullable:
+        row = pc.index(column.is_null(), True).as_py()
+        raise EventLogError(f"column {field.name}, row {row}: null, expected {field.type}")
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(options=pc.CastOptions(field.type, allow_time_truncate=True))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise EventLogError(
+            f"column {field.name}: expected {field.type}, got {column.type} ({error})"
+        ) from error
 
 
 @contextmanager
@@ -250,14 +277,20 @@ def create_event_log(out: str | Path, manifest: Manifest) -> Iterator[EventLogWr
         raise EventLogError(
             f"{out}: exists already. Choose another --out, or remove it first; nothing was written."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.tmp"
+    target = out.resolve()  # "." has no name of its own to put a staging directory beside
+    new_parents = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
     staging.mkdir()
     try:
         yield EventLogWriter(staging)
         (staging / IMPRESSIONS_DIR).mkdir(exist_ok=True)
         text = json.dumps(dataclasses.asdict(manifest), indent=2)
         (staging / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-        staging.rename(out)
-    finally:
+        staging.rename(target)
+    except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
+        for parent in new_parents:
+            with suppress(OSError):  # somebody else's files may have arrived there meanwhile
+                parent.rmdir()
+        raise
