@@ -129,7 +129,7 @@ def _detect(src: Path) -> _DataSet:
     if len(matches) == 1:
         return matches[0]
     expected = "; ".join(f"{', '.join(data_set.files)} ({data_set.source})" for data_set in _DATA_SETS)
-    shown = ", ".join(found[:20]) + (", ..." if len(found) > 20 else "")
+    shown = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
     problem = "files of more than one data set" if matches else "no MovieLens data set"
     raise EventLogError(
         f"{src}: holds {problem}. Expected the files of one of: {expected}. Found: {shown or 'nothing'}. "

@@ -8,7 +8,7 @@ import dataclasses
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -144,7 +144,7 @@ def read_all_lines(path: Path, layout: Layout) -> Lines:
     )
 
 
-def read_blocks(path: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def read_blocks(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Cuts a stream into blocks of whole lines.
 
     Yields:

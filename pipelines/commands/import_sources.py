@@ -1,0 +1,87 @@
+"""`winnow import`: a data set, or one's own events, as an event log."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.console import JsonOption, OutOption, print_summary, show_progress
+
+app = typer.Typer(help="Turn a data set into an event log.", no_args_is_help=True)
+
+
+@app.command()
+def movielens(
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="The unpacked data set.", show_default=False)],
+    out: OutOption,
+    as_json: JsonOption = False,
+) -> None:
+    """MovieLens 100k, 1M, 10M or latest-* (20M, 25M and 32M are written alike), told apart by the files."""
+    from sources.movielens import import_movielens
+
+    with show_progress() as progress:
+        import_movielens(src, out, progress)
+    print_summary(out, as_json)
+
+
+@app.command()
+def amazon(
+    src: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="The file of reviews (.json, .jsonl, also .gz), or a directory with it and a meta* file.",
+            show_default=False,
+        ),
+    ],
+    out: OutOption,
+    metadata: Annotated[
+        Path | None, typer.Option(help="The file of metadata, if not beside the reviews.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Amazon reviews, 5-core, as JSON lines: the 2014, 2018 and 2023 releases."""
+    from sources.amazon import import_amazon
+
+    with show_progress() as progress:
+        import_amazon(src, out, metadata, progress)
+    print_summary(out, as_json)
+
+
+@app.command()
+def events(
+    src: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="A directory with users.parquet, items.parquet and impressions/date=YYYY-MM-DD/.",
+            show_default=False,
+        ),
+    ],
+    out: OutOption,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            help="The folder under schemas/ that describes your own columns.",
+            show_default="what event_log.json names, or core",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Your own events, laid out as an event log: checked in full, then copied."""
+    from sources.events import import_events
+
+    if schema:
+        _check_schema(schema)
+    with show_progress() as progress:
+        import_events(src, out, schema, progress)
+    print_summary(out, as_json)
+
+
+def _check_schema(name: str) -> None:
+    from schemas.features import ExampleType, load_schema
+
+    try:
+        load_schema(name, ExampleType.IMPRESSION)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--schema") from error
