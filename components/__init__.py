@@ -1,0 +1,3 @@
+from components.artifacts import GateReport, IndexReport
+
+__all__ = ["GateReport", "IndexReport"]

@@ -1,0 +1,37 @@
+"""EventIngest: the event log to impression, page and item examples, on Beam."""
+
+import apache_beam as beam
+from tfx.v1.dsl.components import BeamComponentParameter, OutputArtifact, Parameter, component
+from tfx.v1.types.standard_artifacts import Examples
+
+from components.event_ingest.ingest import SplitFractions, ingest_events
+
+
+@component(use_beam=True)
+def EventIngest(  # noqa: N802
+    impressions: OutputArtifact[Examples],
+    pages: OutputArtifact[Examples],
+    items: OutputArtifact[Examples],
+    events_dir: Parameter[str],
+    events_fingerprint: Parameter[str],
+    schema_fingerprint: Parameter[str],
+    code_fingerprint: Parameter[str],
+    eval_fraction: Parameter[float],
+    test_fraction: Parameter[float],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Validates the log, joins, computes point-in-time histories and splits by time.
+
+    The fingerprints make an edited log, schema or source run again: TFX caches by parameter.
+    """
+    counts = ingest_events(
+        events_dir,
+        {"impression": impressions.uri, "page": pages.uri, "item": items.uri},
+        SplitFractions(eval_fraction, test_fraction),
+        beam_pipeline,
+    )
+    for example_type, artifact in (("impression", impressions), ("page", pages), ("item", items)):
+        rows = {split: n for (kind, split), n in counts.items() if kind == example_type}
+        artifact.split_names = "[" + ",".join(f'"{split}"' for split in rows) + "]"
+        for split, count in rows.items():
+            artifact.set_int_custom_property(f"{split}_rows", count)

@@ -1,0 +1,151 @@
+"""Ingestion as a Beam pipeline over shards of users; every step works on whole Arrow tables."""
+
+import dataclasses
+import datetime as dt
+import os
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from components.event_ingest import splits, tables
+from components.event_ingest.examples import encode_examples
+from schemas import features as f
+from sources.event_log import EventLog
+from sources.validation import validate_event_log
+
+ROWS_PER_SHARD = 500_000  # bounds a worker's memory: about 1 GB with 50 clicks of history
+CATALOGUE = "catalogue"  # the item examples' one split
+_NAMESPACE = "event_ingest"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFractions:
+    """Shares of the rows, by time, for evaluation and test."""
+
+    eval: float
+    test: float
+
+
+def ingest_events(
+    events_dir: str, uris: dict[str, str], fractions: SplitFractions, pipeline: beam.Pipeline
+) -> dict[tuple[str, str], int]:
+    """Validates an event log and writes its three kinds of example.
+
+    Args:
+      events_dir: the event log.
+      uris: where the examples of each `ExampleType` go, in TFX's layout (Split-<name>/*.gz).
+      fractions: how much of the log, by time, is for evaluation and test.
+      pipeline: the Beam pipeline to build on; it is run here.
+
+    Returns:
+      rows written, by example type and split.
+
+    Raises:
+      EventLogError: if the log breaks its contract.
+      ValueError: if it covers too few days.
+    """
+    log = EventLog(events_dir)
+    validate_event_log(log)
+    days = log.partitions()
+    rows_per_day = {day: sum(pq.read_metadata(p).num_rows for p in paths) for day, paths in days.items()}
+    eval_day, test_day = splits.compute_split_days(rows_per_day, fractions.eval, fractions.test)
+    num_shards = 1 + sum(rows_per_day.values()) // ROWS_PER_SHARD
+    schema = log.manifest.schema
+
+    with pipeline as p:
+        _ = (
+            p
+            | "Days" >> beam.Create([[str(path) for path in paths] for paths in days.values()])
+            | "SpreadDays" >> beam.Reshuffle()
+            | "ReadByUserShard" >> beam.FlatMap(_read_by_user_shard, num_shards)
+            | "GroupShards" >> beam.GroupByKey()
+            | "WriteExamples" >> beam.ParDo(_WriteShard(log, schema, uris, (eval_day, test_day), num_shards))
+        )
+        _ = (
+            p
+            | "Catalogue" >> beam.Create([str(log.items_path)])
+            | "WriteItems" >> beam.ParDo(_WriteItems(schema, uris[f.ExampleType.ITEM.value]))
+        )
+    counters = pipeline.result.metrics().query(beam.metrics.MetricsFilter().with_namespace(_NAMESPACE))
+    counts = {tuple(c.key.metric.name.split("/")): c.committed for c in counters["counters"]}
+    for split in splits.SPLITS:
+        for kind in (f.ExampleType.IMPRESSION.value, f.ExampleType.PAGE.value):
+            counts.setdefault((kind, split), 0)
+    return counts
+
+
+def _read_by_user_shard(paths: list[str], num_shards: int) -> Iterator[tuple[int, pa.Table]]:
+    """Reads a day and cuts it by a stable hash of the user."""
+    table = pa.concat_tables([pq.read_table(path) for path in paths], promote=True)
+    users = table.column(f.USER_ID).combine_chunks().dictionary_encode()
+    hashes = pd.util.hash_array(users.dictionary.to_numpy(zero_copy_only=False).astype(object))
+    shards = (hashes % num_shards).astype(np.int64)[users.indices.to_numpy()]
+    for shard in np.unique(shards):
+        yield int(shard), table.filter(pa.array(shards == shard))
+
+
+def _write_records(uri: str, split: str, shard: int, num_shards: int, records: list[bytes]) -> None:
+    """Writes one file of a split; a retried bundle writes the same name again, whole."""
+    folder = os.path.join(uri, f"Split-{split}")
+    tf.io.gfile.makedirs(folder)
+    path = os.path.join(folder, f"data_tfrecord-{shard:05d}-of-{num_shards:05d}.gz")
+    staging = os.path.join(uri, f"staging-{split}-{shard:05d}")
+    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
+    with tf.io.TFRecordWriter(staging, options) as writer:
+        for record in records:
+            writer.write(record)
+    tf.io.gfile.rename(staging, path, overwrite=True)
+
+
+class _WriteShard(beam.DoFn):
+    """Turns all rows of a shard's users into impressions and pages."""
+
+    def __init__(
+        self, log: EventLog, schema: str, uris: dict[str, str], cuts: tuple[dt.date, dt.date], num_shards: int
+    ):
+        self._log = log
+        self._schema = schema
+        self._uris = uris
+        self._cuts = cuts
+        self._num_shards = num_shards
+
+    def process(self, element: tuple[int, Iterable[pa.Table]]) -> None:
+        shard, parts = element
+        rows = pa.concat_tables(parts, promote=True)
+        users = tables.read_rows(str(self._log.users_path), f.USER_ID, pc.unique(rows.column(f.USER_ID)))
+        items = tables.read_rows(str(self._log.items_path), f.ITEM_ID, pc.unique(rows.column(f.ITEM_ID)))
+        for kind, build in (
+            (f.ExampleType.IMPRESSION.value, tables.build_impressions),
+            (f.ExampleType.PAGE.value, tables.build_pages),
+        ):
+            schema = f.load_schema(self._schema, kind)
+            table = build(rows, users, items)
+            # A user's rows lie side by side after the build; a trainer's shuffle buffer wants them spread.
+            table = table.take(pa.array(np.random.default_rng(shard).permutation(table.num_rows)))
+            split_index = splits.split_of(tables.to_milliseconds(table.column(f.TIMESTAMP)), *self._cuts)
+            for number, split in enumerate(splits.SPLITS):
+                records = encode_examples(table.filter(pa.array(split_index == number)), schema)
+                _write_records(self._uris[kind], split, shard, self._num_shards, records)
+                beam.metrics.Metrics.counter(_NAMESPACE, f"{kind}/{split}").inc(len(records))
+
+
+class _WriteItems(beam.DoFn):
+    """Writes the whole catalogue, a row group at a time."""
+
+    def __init__(self, schema: str, uri: str):
+        self._schema = schema
+        self._uri = uri
+
+    def process(self, path: str) -> None:
+        schema = f.load_schema(self._schema, f.ExampleType.ITEM.value)
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            records = encode_examples(file.read_row_group(group), schema)
+            _write_records(self._uri, CATALOGUE, group, file.num_row_groups, records)
+            beam.metrics.Metrics.counter(_NAMESPACE, f"{f.ExampleType.ITEM.value}/{CATALOGUE}").inc(len(records))

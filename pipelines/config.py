@@ -1,0 +1,96 @@
+"""The configuration of a run: frozen dataclasses, filled from a YAML file that may name any part of them."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from trainers.retrieval.config import Fraction, Positive, RetrievalConfig
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, the key and what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """Shares of the rows, by time and in whole days; the rest, the oldest, is for training."""
+
+    eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexConfig:
+    """The ScaNN index and what it must reach to be pushed."""
+
+    depth: Positive = 500  # candidates the funnel asks retrieval for
+    target_recall: Annotated[float, Field(gt=0, le=1)] = 0.99  # what the builder tunes for
+    min_recall: Annotated[float, Field(gt=0, le=1)] = 0.95  # gate, against the exact index at `depth`
+    max_latency_ms: Annotated[float, Field(gt=0)] = 20.0  # gate, median of one query on one thread
+
+
+@dataclasses.dataclass(frozen=True)
+class GateConfig:
+    """What the retrieval model must reach on the test split to be pushed."""
+
+    min_recall_100: Fraction = 0.02
+    live_tolerance: Annotated[float, Field(ge=0)] = 0.005  # recall@100 it may lose against what is live
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # one-sided, of the paired bootstrap
+    bootstrap_samples: Positive = 2000
+    exclude_seen: bool = True  # rank without what the user clicked before
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a run can be told."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    splits: SplitConfig = SplitConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    index: IndexConfig = IndexConfig()
+    gates: GateConfig = GateConfig()
+
+
+for _section in (SplitConfig, RetrievalConfig, IndexConfig, GateConfig):
+    _section.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+
+
+def load_config(path: str | Path | None) -> RunConfig:
+    """Reads a YAML file over the defaults.
+
+    Args:
+      path: the file, or None for the defaults.
+
+    Raises:
+      ConfigError: if the file cannot be read, a key is unknown (the nearest known one is named) or a
+        value is not what its key takes.
+    """
+    if path is None:
+        return RunConfig()
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}. Expected a YAML file; see docs/configuration.md.") from error
+    try:
+        return TypeAdapter(RunConfig).validate_python(content or {})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(path, detail) for detail in error.errors())) from error
+
+
+def _describe(path: str | Path, detail: Any) -> str:
+    """One error of pydantic's as a line that names the file, the key and what to do."""
+    *parents, key = detail["loc"] or ("",)
+    where = f"{path}: {'.'.join(map(str, detail['loc'])) or 'top level'}"
+    if detail["type"] == "unexpected_keyword_argument":
+        section: Any = RunConfig()
+        for parent in parents:
+            section = getattr(section, str(parent))
+        known = [field.name for field in dataclasses.fields(section)]
+        nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+        return f"{where}: unknown key. Did you mean {nearest!r}? Known: {', '.join(known)}."
+    return f"{where}: {detail['msg']}, got {detail['input']!r}."

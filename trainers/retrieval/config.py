@@ -1,0 +1,39 @@
+"""What of the retrieval model can be chosen."""
+
+import dataclasses
+from typing import Annotated
+
+from pydantic import Field
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """The two towers and their training."""
+
+    # Features
+    disabled_groups: tuple[str, ...] = ()  # groups of the schema that the towers shall not see
+
+    # Architecture
+    embedding_dim: Positive = 64
+    hidden_dims: tuple[Positive, ...] = (128,)
+    output_dim: Positive = 64
+    num_history_heads: Positive = 4
+    normalize: bool = True  # unit vectors; the score is the cosine over the temperature
+
+    # Loss
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    num_uniform_negatives: Annotated[int, Field(ge=0)] = 2048  # besides those in the batch
+
+    # Training
+    batch_size: Positive = 512
+    max_epochs: Positive = 20
+    patience_epochs: Positive = 3  # without a better recall on the evaluation split
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    dropout: Fraction = 0.2
+    id_dropout: Fraction = 0.1  # share of ids trained as unknown
+    warm_start: bool = False  # start from the weights of what is live
+    seed: int = 1

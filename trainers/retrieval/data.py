@@ -1,0 +1,120 @@
+"""Transformed examples to training batches; streamed from disk."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from schemas import features as f
+from trainers.layers.feature_embedding import PADDING
+from trainers.preprocessing import EncodedFeature
+from trainers.retrieval.model import ITEM_INDEX
+
+_READ_BATCH = 4096
+_SHUFFLE_BUFFER = 65_536
+_MAX_LIST_SIZE = 16  # of an item's tokens or labels; a longer list is cut
+
+FeatureSpec = dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]
+
+
+def to_dense(values: tf.Tensor | tf.RaggedTensor, feature: EncodedFeature) -> tf.Tensor:
+    """A list as [B, n] filled with `PADDING`; a history keeps its newest, another list its first values."""
+    if not isinstance(values, tf.RaggedTensor):
+        return values
+    if feature.role is f.Role.QUERY:
+        return values[:, -f.HISTORY_SIZE :].to_tensor(PADDING, shape=[None, f.HISTORY_SIZE])
+    return values.to_tensor(PADDING, shape=[None, _MAX_LIST_SIZE])
+
+
+def make_rows(
+    patterns: Iterable[str], spec: FeatureSpec, features: Sequence[EncodedFeature]
+) -> tf.data.Dataset:
+    """All rows, in batches: every feature dense, and `clicked`.
+
+    Args:
+      patterns: glob patterns of the transformed TFRecord files.
+      spec: how to parse them.
+      features: what the Transform graph made.
+    """
+    columns = {name: spec[name] for name in [*(x.name for x in features), f.CLICKED]}
+
+    def parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
+        row = tf.io.parse_example(records, columns)
+        dense = {x.name: to_dense(row[x.name], x) for x in features}
+        return {**dense, f.CLICKED: row[f.CLICKED]}
+
+    files = tf.data.Dataset.list_files(list(patterns), shuffle=False)
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=tf.data.AUTOTUNE)
+    return records.batch(_READ_BATCH).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def select_positives(rows: tf.data.Dataset) -> tf.data.Dataset:
+    """The clicked rows of each batch."""
+    return rows.map(
+        lambda row: {
+            name: tf.boolean_mask(values, row[f.CLICKED] > 0)
+            for name, values in row.items()
+            if name != f.CLICKED
+        },
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def make_training_batches(
+    positives: tf.data.Dataset, batch_size: int, cache_file: str, seed: int
+) -> tf.data.Dataset:
+    """Shuffled batches of positives, others every epoch.
+
+    Args:
+      positives: batches of clicked rows.
+      batch_size: rows of a training batch; the last one of an epoch is dropped when incomplete, unless
+        it is the only one: a batch of one has no negatives but the uniform ones.
+      cache_file: where the positives are kept between epochs; before the shuffle, or the batches would
+        freeze.
+      seed: of the shuffle.
+    """
+    cached = positives.cache(cache_file).unbatch()
+    shuffled = cached.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
+    return shuffled.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemStatistics:
+    """What the training rows say of the items.
+
+    Attributes:
+      catalogue: encoded features, row i for item index i + 1.
+      positive_share: [1 + items] share of the positives by item index.
+      num_positives: clicked rows.
+    """
+
+    catalogue: dict[str, np.ndarray]
+    positive_share: np.ndarray
+    num_positives: int
+
+
+def collect_items(rows: tf.data.Dataset, features: Sequence[EncodedFeature]) -> ItemStatistics:
+    """One pass over the training rows; holds one row per item, whatever the number of rows.
+
+    Raises:
+      ValueError: if no row is clicked.
+    """
+    candidate = [x for x in features if x.role is f.Role.CANDIDATE]
+    size = next(x.size for x in candidate if x.name == ITEM_INDEX)
+    clicks = np.zeros(size, np.int64)
+    catalogue: dict[str, np.ndarray] = {}
+    for row in rows.as_numpy_iterator():
+        ids, first = np.unique(row[ITEM_INDEX], return_index=True)
+        for x in candidate:
+            values = row[x.name]
+            target = catalogue.setdefault(x.name, np.zeros((size, *values.shape[1:]), values.dtype))
+            target[ids] = values[first]
+        clicks += np.bincount(row[ITEM_INDEX][row[f.CLICKED] > 0], minlength=size)
+    if not clicks.sum():
+        raise ValueError("no clicked row in the training split; retrieval learns from clicks")
+    return ItemStatistics(
+        catalogue={name: values[1:] for name, values in catalogue.items()},
+        positive_share=clicks / clicks.sum(),
+        num_positives=int(clicks.sum()),
+    )

@@ -1,0 +1,106 @@
+"""The trained towers as one SavedModel that takes raw features; nothing is preprocessed outside it."""
+
+import io
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.tf_metadata import schema_utils
+
+from schemas import features as f
+from trainers.preprocessing import EncodedFeature
+from trainers.retrieval.data import to_dense
+from trainers.retrieval.model import RetrievalModel
+
+QUERY_SIGNATURE = "query_vector"
+QUERY_RAW_SIGNATURE = "query_vector_raw"
+ITEM_SIGNATURE = "item_vector"
+EXAMPLES = "examples"
+VECTORS = "vectors"
+
+_TYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32}
+
+
+class ServedTowers(tf.Module):
+    """Both towers behind the Transform graph.
+
+    Args:
+      model: the trained model.
+      transform_output: the Transform graph it was trained with.
+    """
+
+    def __init__(self, model: RetrievalModel, transform_output: tft.TFTransformOutput):
+        super().__init__()
+        self._model = model
+        self._transform = transform_output.transform_features_layer()
+        schema = transform_output.raw_metadata.schema
+        self._query = f.read_features(schema, f.Role.QUERY)
+        self._candidate = f.read_features(schema, f.Role.CANDIDATE)
+        self._spec = schema_utils.schema_as_feature_spec(schema).feature_spec
+
+    def _encode(
+        self, raw: dict[str, tf.Tensor], features: list[EncodedFeature]
+    ) -> dict[str, tf.Tensor]:
+        encoded = self._transform(raw)
+        return {x.name: to_dense(encoded[x.name], x) for x in features}
+
+    def _query_vectors(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {VECTORS: self._model.query_tower(self._encode(raw, self._model.query_features))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Vectors [B, D] of serialized tf.Examples [B] that hold the query features."""
+        return self._query_vectors(
+            tf.io.parse_example(examples, {x.name: self._spec[x.name] for x in self._query})
+        )
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    def item_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Ids [B] and vectors [B, D] of serialized tf.Examples [B] that hold the item features."""
+        raw = tf.io.parse_example(examples, {x.name: self._spec[x.name] for x in self._candidate})
+        vectors = self._model.candidate_tower(self._encode(raw, self._model.candidate_features))
+        return {f.ITEM_ID: raw[f.ITEM_ID], VECTORS: vectors}
+
+    def query_vector_raw(self) -> tf.types.experimental.ConcreteFunction:
+        """The same as `query_vector` from one dense tensor per feature, as JSON clients send them.
+
+        A required single value is [B]. Every other feature is [B, n], filled with "" (strings) or the
+        type's smallest value (numbers) where an example has fewer than n values.
+        """
+        signature = {
+            x.name: tf.TensorSpec([None] if x.is_scalar else [None, None], _TYPES[x.type], x.name)
+            for x in self._query
+        }
+
+        @tf.function
+        def from_dense(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self._query_vectors({name: unpad(values) for name, values in inputs.items()})
+
+        return from_dense.get_concrete_function(**signature)
+
+
+def unpad(values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
+    """[B, n] without its filling, as ragged; [B] as it is. See `ServedTowers.query_vector_raw`."""
+    if values.shape.rank == 1:
+        return values
+    filler = "" if values.dtype == tf.string else values.dtype.min
+    return tf.ragged.boolean_mask(values, values != filler)
+
+
+def export_towers(model: RetrievalModel, transform_output: tft.TFTransformOutput, path: str) -> None:
+    """Writes the SavedModel and, beside it, the weights by name for a later warm start."""
+    towers = ServedTowers(model, transform_output)
+    signatures = {
+        QUERY_SIGNATURE: towers.query_vector,
+        QUERY_RAW_SIGNATURE: towers.query_vector_raw(),
+        ITEM_SIGNATURE: towers.item_vector,
+    }
+    tf.saved_model.save(towers, path, signatures=signatures)
+    extra = os.path.join(path, "assets.extra")
+    tf.io.gfile.makedirs(extra)
+    weights = io.BytesIO()
+    np.savez(weights, **{variable.name: variable.numpy() for variable in model.trainable_variables})
+    with tf.io.gfile.GFile(os.path.join(extra, "weights.npz"), "wb") as stream:
+        stream.write(weights.getvalue())

@@ -1,0 +1,166 @@
+"""The two towers (TensorFlow Recommenders)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from schemas import features as f
+from trainers.layers.feature_embedding import PADDING, EmbeddingTables, FeatureEmbedding, IdDropout
+from trainers.layers.history_pooling import HistoryPooling
+from trainers.layers.tower import TowerTop
+from trainers.losses.sampled_softmax import compute_sampling_probability, make_score_mask
+from trainers.preprocessing import EncodedFeature
+from trainers.retrieval.config import RetrievalConfig
+
+USER_INDEX = f"{f.USER_ID}_index"
+ITEM_INDEX = f"{f.ITEM_ID}_index"
+HISTORY_ITEM_INDEX = f"{f.HISTORY_ITEM_ID}_index"
+
+
+class QueryTower(tf.keras.Model):
+    """User, context and history to a vector.
+
+    Args:
+      features: the query side's features; lists are the history, aligned with each other.
+      tables: embeddings, shared with the candidate tower.
+      config: widths and rates.
+    """
+
+    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: RetrievalConfig):
+        super().__init__(name="query_tower")
+        self._history_features = [x for x in features if x.is_list]
+        self._tables = tables
+        self._embedding = FeatureEmbedding(
+            [x for x in features if not x.is_list], tables, config.id_dropout, name="query_features"
+        )
+        self._history_dropout = IdDropout(config.id_dropout)
+        self._pooling = HistoryPooling(
+            config.num_history_heads, config.embedding_dim, f.HISTORY_SIZE, name="history_pooling"
+        )
+        self._top = TowerTop(
+            config.hidden_dims, config.output_dim, config.normalize, config.dropout, name="query_top"
+        )
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Maps a batch of encoded features to [B, output_dim]."""
+        parts = [self._embedding(inputs, training=training)]
+        if self._history_features:
+            mask = inputs[self._history_features[0].name] != PADDING
+            events = []
+            for feature in self._history_features:
+                ids = self._history_dropout(inputs[feature.name], training=training)
+                events.append(self._tables(ids, table=feature.table))
+            # What the candidate side shares is worth pooling; the rest (ages) only steers the weights.
+            shared = [e for e, x in zip(events, self._history_features, strict=True) if x.table != x.name]
+            pooled = self._pooling(tf.concat(events, axis=2), mask, tf.concat(shared, axis=2))
+            parts.append(pooled)
+        return self._top(tf.concat(parts, axis=1), training=training)
+
+
+class CandidateTower(tf.keras.Model):
+    """An item's features to a vector.
+
+    Args:
+      features: the candidate side's features.
+      tables: embeddings, shared with the query tower.
+      config: widths and rates.
+    """
+
+    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: RetrievalConfig):
+        super().__init__(name="candidate_tower")
+        self._embedding = FeatureEmbedding(features, tables, config.id_dropout, name="candidate_features")
+        self._top = TowerTop(
+            config.hidden_dims, config.output_dim, config.normalize, config.dropout, name="candidate_top"
+        )
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Maps a batch of encoded features to [B, output_dim]."""
+        return self._top(self._embedding(inputs, training=training), training=training)
+
+
+class RetrievalModel(tfrs.Model):
+    """Two towers under a sampled softmax with logQ correction.
+
+    Args:
+      features: all features the Transform graph made.
+      catalogue: the training items' encoded features, row i holding item index i + 1; the uniform
+        negatives are drawn from it.
+      positive_share: [1 + number of training items] each item index' share of the training positives.
+      config: the model's configuration.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[EncodedFeature],
+        catalogue: Mapping[str, np.ndarray],
+        positive_share: np.ndarray,
+        config: RetrievalConfig,
+    ):
+        super().__init__()
+        self.config = config
+        enabled = [x for x in features if x.group not in config.disabled_groups]
+        self.query_features = [x for x in enabled if x.role is f.Role.QUERY]
+        self.candidate_features = [x for x in enabled if x.role is f.Role.CANDIDATE]
+        sizes = {x.table: x.size for x in (*self.query_features, *self.candidate_features) if x.size}
+        self.tables = EmbeddingTables(sizes, config.embedding_dim, name="tables")
+        self.query_tower = QueryTower(self.query_features, self.tables, config)
+        self.candidate_tower = CandidateTower(self.candidate_features, self.tables, config)
+        self._catalogue = {name: tf.constant(values) for name, values in catalogue.items()}
+        self._positive_share = tf.constant(positive_share, tf.float32)
+        self._task = tfrs.tasks.Retrieval(
+            # TFRS sums by default; a mean does not change with the batch size.
+            loss=tf.keras.losses.CategoricalCrossentropy(
+                from_logits=True, reduction=tf.keras.losses.Reduction.SUM_OVER_BATCH_SIZE
+            ),
+            temperature=config.temperature,
+            remove_accidental_hits=True,
+        )
+
+    def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """The batch's mean loss (TFRS' hook).
+
+        Args:
+          inputs: encoded features of positives, [B] or [B, n] each.
+          training: whether dropout is on.
+        """
+        queries = self.query_tower(inputs, training=training)
+        candidate_ids = inputs[ITEM_INDEX]
+        candidates = {x.name: inputs[x.name] for x in self.candidate_features}
+        num_in_batch = tf.shape(candidate_ids)[0]
+        num_items = self._catalogue[ITEM_INDEX].shape[0]
+        if self.config.num_uniform_negatives:
+            drawn = tf.random.uniform([self.config.num_uniform_negatives], 0, num_items, tf.int64)
+            extra = {name: tf.gather(values, drawn) for name, values in self._catalogue.items()}
+            candidate_ids = tf.concat([candidate_ids, extra[ITEM_INDEX]], axis=0)
+            candidates = {
+                name: _concat_padded(values, extra[name]) for name, values in candidates.items()
+            }
+        vectors = self.candidate_tower(candidates, training=training)
+        return self._task(
+            queries,
+            vectors,
+            candidate_ids=candidate_ids,
+            candidate_sampling_probability=compute_sampling_probability(
+                tf.gather(self._positive_share, candidate_ids),
+                num_in_batch,
+                self.config.num_uniform_negatives,
+                num_items,
+            ),
+            score_mask=make_score_mask(
+                candidate_ids, inputs[USER_INDEX], inputs[HISTORY_ITEM_INDEX], num_in_batch
+            ),
+            compute_metrics=False,
+        )
+
+
+def _concat_padded(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Stacks two batches; lists are padded to the longer of both."""
+    if first.shape.rank == 1:
+        return tf.concat([first, second], axis=0)
+    width = tf.maximum(tf.shape(first)[1], tf.shape(second)[1])
+    padded = [
+        tf.pad(x, [[0, 0], [0, width - tf.shape(x)[1]]], constant_values=PADDING) for x in (first, second)
+    ]
+    return tf.concat(padded, axis=0)
