@@ -25,6 +25,8 @@ def main() -> None:
     """
     try:
         app()
+    except SystemExit:  # how every command ends, --help too: it must not pay for the import below
+        raise
     except _expected_errors() as error:
         print(f"winnow: {error}{_hint(error)}", file=sys.stderr)
         sys.exit(1)

@@ -178,7 +178,7 @@ def _find_bad_line(path: Path, first_line: int, block: bytes, release: _Release,
     """Arrow does not say which line it could not read: looks at one after the other."""
     types = {release.user: str, release.item: str, release.rating: int | float, release.time: int}
     remedy = "Correct or remove the line; nothing was written."
-    for number, line in enumerate(block.rstrip(b"\n").split(b"\n"), start=first_line):
+    for number, line in enumerate(block[:-1].split(b"\n"), start=first_line):
         try:
             review = json.loads(line)
         except ValueError as error:

@@ -59,7 +59,7 @@ def refuse_repeated(paths: Sequence[Path], columns: Sequence[str]) -> None:
       columns: the string columns that make the key.
 
     Raises:
-      EventLogError: naming the first row whose key an earlier row has.
+      EventLogError: naming a row whose key an earlier row has, and that row.
     """
     num_rows = sum(read_layout(path)[1] for path in paths)
     num_passes = -(-num_rows // KEYS_PER_PASS)

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from sources.event_log import Progress
 
 OutOption = Annotated[
-    Path, typer.Option("--out", help="Directory of the event log; must not exist yet.", show_default=False)
+    Path,
+    typer.Option(
+        "--out",
+        help="Directory of the event log; must not exist yet, or be empty.",
+        show_default=False,
+        resolve_path=True,  # "." would no longer be the log once it is replaced by it
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one line of JSON.")]
 
