@@ -8,9 +8,9 @@ import numpy as np
 from sources.marketplace.catalogue import DAY_MS, start_ms
 from sources.marketplace.world import World
 
-CLICK_BIAS = -4.2
+CLICK_BIAS = -4.1
 FOCUS_BOOST = 1.8
-TASTE_WEIGHT = 0.6
+TASTE_WEIGHT = 0.5
 FRESHNESS_BOOST = 0.8
 FRESHNESS_DAYS = 3.0
 

@@ -104,26 +104,30 @@ def _draw_favourites(config: MarketplaceConfig, catalogue: Catalogue, interest: 
     bounds = np.searchsorted(
         catalogue.shop_category[by_category], np.arange(config.num_categories + 1), side="left"
     )
+    shares = softmax(interest)
     favourites = np.zeros((config.num_users, FAVOURITE_SHOPS), np.int32)
     redraw = np.ones(favourites.shape, bool)
-    shares = softmax(interest)
     while redraw.any():
-        user = np.nonzero(redraw)[0]
-        category = draw_from_rows(rng, shares[user], 1)[:, 0]
+        users = np.flatnonzero(redraw.any(axis=1))
+        category = draw_from_rows(rng, shares[users], FAVOURITE_SHOPS)
         low, high = cumulative[bounds[category]], cumulative[bounds[category + 1]]
         rank = np.searchsorted(cumulative, rng.uniform(low, high), side="right") - 1
-        anywhere = rng.integers(config.num_shops, size=user.size)
+        shop = by_category[np.minimum(rank, config.num_shops - 1)]
         # A tenth of the draws ignore the category, so that even a category of one shop comes to an end.
-        anywhere_too = (low == high) | (rng.random(user.size) < 0.1)
-        favourites[redraw] = np.where(
-            anywhere_too, anywhere, by_category[np.minimum(rank, config.num_shops - 1)]
-        )
-        order = np.argsort(favourites, axis=1, kind="stable")
-        ranked = np.take_along_axis(favourites, order, axis=1)
-        repeated = np.zeros(favourites.shape, bool)
-        repeated[:, 1:] = ranked[:, 1:] == ranked[:, :-1]
-        np.put_along_axis(redraw, order, repeated, axis=1)
+        is_anywhere = (low == high) | (rng.random(shop.shape) < 0.1)
+        shop = np.where(is_anywhere, rng.integers(config.num_shops, size=shop.shape), shop)
+        favourites[users] = np.where(redraw[users], shop, favourites[users])
+        redraw[users] = _find_repeats(favourites[users])
     return favourites
+
+
+def _find_repeats(values: np.ndarray) -> np.ndarray:
+    """Whether each entry of [U, n] occurs further left in its row."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ranked = np.take_along_axis(values, order, axis=1)
+    is_repeat = np.zeros(values.shape, bool)
+    np.put_along_axis(is_repeat, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
+    return is_repeat
 
 
 def make_users_table(config: MarketplaceConfig, population: Population) -> pa.Table:
