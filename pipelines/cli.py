@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from pipelines.commands import import_sources, simulate
+from pipelines.commands import import_sources, run, simulate
 
 app = typer.Typer(
     name="winnow",
@@ -15,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("simulate")(simulate.simulate)
+app.command("run")(run.run)
 app.add_typer(import_sources.app, name="import")
 
 
@@ -34,9 +35,10 @@ def main() -> None:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """What a user can put right; called, and the import paid, only once something was raised."""
+    from pipelines.config import ConfigError
     from sources.event_log import EventLogError
 
-    return EventLogError, OSError
+    return ConfigError, EventLogError, OSError
 
 
 def _hint(error: Exception) -> str:

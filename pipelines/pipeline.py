@@ -4,67 +4,147 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tfx.v1.components import (
-    ExampleValidator,
-    ImportSchemaGen,
-    StatisticsGen,
-    Trainer,
-    Transform,
-)
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
+from tfx.v1.components import ExampleValidator, ImportSchemaGen, StatisticsGen, Trainer, Transform
 from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
-from tfx.v1.proto import EvalArgs, TrainArgs
+from tfx.v1.proto import EvalArgs, PushDestination, TrainArgs
 from tfx.v1.types import BaseChannel
 
 from components.anomaly_gate import AnomalyGate
 from components.event_ingest.component import EventIngest
-from pipelines.code_fingerprint import compute_code_fingerprint
+from components.index_builder.component import IndexBuilder
+from components.live_model import LiveModel, find_live_version
+from components.retrieval_evaluator.component import RetrievalEvaluator
+from components.retrieval_gate import RetrievalGate, RetrievalThresholds
+from components.version_pusher import VersionPusher
+from pipelines.code_fingerprint import compute_code_fingerprint as fingerprint
 from pipelines.config import RunConfig
+from pipelines.paths import RunPaths
+from pipelines.warm_start import find_origin
 from schemas.features import ExampleType, write_schema
 from sources.event_log import EventLog
 
 PIPELINE_NAME = "winnow"
 
 
-def create_pipeline(events: EventLog, config: RunConfig, root: Path) -> Pipeline:
-    source = events.manifest.schema
-    schema_files = {kind: write_schema(source, kind, root / "schemas") for kind in ExampleType}
+def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pipeline:
+    """The whole DAG.
 
+    Args:
+      events: the event log.
+      config: what the run was told.
+      paths: where artifacts, metadata and pushed versions go.
+    """
+    source = events.manifest.schema
+    schema_files = {kind: write_schema(source, kind, paths.schemas) for kind in ExampleType}
+
+    # TFX caches by inputs and parameters: the fingerprints are how edited data and code run again.
     ingest = EventIngest(
         events_dir=str(events.path),
         events_fingerprint=events.fingerprint(),
-        schema_fingerprint="".join(path.stem for path in schema_files.values()),
-        code_fingerprint=compute_code_fingerprint("components.event_ingest.component"),
+        schema_fingerprint=" ".join(path.stem for path in schema_files.values()),
+        code_fingerprint=fingerprint("components.event_ingest.component"),
         **dataclasses.asdict(config.splits),
     )
     validation = {
         kind: _make_validation_nodes(kind, ingest.outputs[f"{kind.value}s"], schema_files[kind])
         for kind in ExampleType
     }
+    # ExampleValidator only marks anomalies; this stops the run at them.
     anomaly_gate = AnomalyGate(
         **{f"{kind.value}_anomalies": nodes[-1].outputs["anomalies"] for kind, nodes in validation.items()},
-        code_fingerprint=compute_code_fingerprint("components.anomaly_gate"),
+        code_fingerprint=fingerprint("components.anomaly_gate"),
     )
+    # Vocabularies, buckets and normalisers see the training split alone.
     transform = Transform(
         examples=ingest.outputs["impressions"],
         schema=validation[ExampleType.IMPRESSION][1].outputs["schema"],
         preprocessing_fn="trainers.preprocessing.preprocessing_fn",
-        custom_config={"schema": source, "code_fingerprint": compute_code_fingerprint("trainers.preprocessing")},
+        custom_config={"schema": source, "code_fingerprint": fingerprint("trainers.preprocessing")},
         disable_statistics=True,
     )
     transform.add_upstream_node(anomaly_gate)
+    retrieval_trainer = Trainer(
+        run_fn="trainers.retrieval.runner.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        train_args=TrainArgs(splits=["train"]),
+        eval_args=EvalArgs(splits=["eval"]),
+        custom_config={
+            "config": dataclasses.asdict(config.retrieval),
+            "origin": dataclasses.asdict(find_origin(events, config, paths)),
+            "code_fingerprint": fingerprint("trainers.retrieval.runner"),
+        },
+    ).with_id("RetrievalTrainer")
+    index_builder = IndexBuilder(
+        model=retrieval_trainer.outputs["model"],
+        items=ingest.outputs["items"],
+        impressions=ingest.outputs["impressions"],
+        depth=config.index.depth,
+        target_recall=config.index.target_recall,
+        code_fingerprint=fingerprint("components.index_builder.component"),
+    )
+    live_model = LiveModel(
+        serving_dir=str(paths.serving),
+        version=find_live_version(paths.serving),
+        code_fingerprint=fingerprint("components.live_model"),
+    )
+    retrieval_evaluator = RetrievalEvaluator(
+        packages=index_builder.outputs["packages"],
+        live=live_model.outputs["live"],
+        impressions=ingest.outputs["impressions"],
+        items=ingest.outputs["items"],
+        exclude_seen=config.gates.exclude_seen,
+        code_fingerprint=fingerprint("components.retrieval_evaluator.component"),
+    )
+    # Pusher takes one blessing: floor, baselines, what is live and the index merge into it here.
+    retrieval_gate = RetrievalGate(
+        packages=index_builder.outputs["packages"],
+        live=live_model.outputs["live"],
+        evaluation=retrieval_evaluator.outputs["evaluation"],
+        index_report=index_builder.outputs["report"],
+        thresholds=json.dumps(dataclasses.asdict(_make_thresholds(config))),
+        code_fingerprint=fingerprint("components.retrieval_gate"),
+    )
+    pusher = VersionPusher(
+        model=index_builder.outputs["packages"],
+        model_blessing=retrieval_gate.outputs["blessing"],
+        push_destination=PushDestination(
+            filesystem=PushDestination.Filesystem(base_directory=str(paths.serving))
+        ),
+        custom_config={"code_fingerprint": fingerprint("components.version_pusher")},
+    ).with_id("Pusher")
+
     return Pipeline(
         pipeline_name=PIPELINE_NAME,
-        pipeline_root=str(root / "artifacts"),
-        metadata_connection_config=sqlite_metadata_connection_config(str(root / "metadata.sqlite")),
+        pipeline_root=str(paths.artifacts),
+        metadata_connection_config=sqlite_metadata_connection_config(str(paths.metadata)),
         enable_cache=True,
         components=[
             ingest,
             *(node for nodes in validation.values() for node in nodes),
             anomaly_gate,
             transform,
+            retrieval_trainer,
+            index_builder,
+            live_model,
+            retrieval_evaluator,
+            retrieval_gate,
+            pusher,
         ],
+    )
+
+
+def _make_thresholds(config: RunConfig) -> RetrievalThresholds:
+    gates, index = config.gates, config.index
+    return RetrievalThresholds(
+        min_recall_100=gates.min_recall_100,
+        live_tolerance=gates.live_tolerance,
+        confidence=gates.confidence,
+        bootstrap_samples=gates.bootstrap_samples,
+        min_index_recall=index.min_recall,
+        max_index_latency_ms=index.max_latency_ms,
     )
 
 

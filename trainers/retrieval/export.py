@@ -1,6 +1,7 @@
 """The trained towers as one SavedModel that takes raw features; nothing is preprocessed outside it."""
 
 import io
+import json
 import os
 
 import numpy as np
@@ -19,6 +20,9 @@ QUERY_RAW_SIGNATURE = "query_vector_raw"
 ITEM_SIGNATURE = "item_vector"
 EXAMPLES = "examples"
 VECTORS = "vectors"
+EXTRA_DIR = "assets.extra"
+WEIGHTS_FILE = "weights.npz"
+ORIGIN_FILE = "origin.json"
 
 _TYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32}
 
@@ -89,8 +93,17 @@ def unpad(values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
     return tf.ragged.boolean_mask(values, values != filler)
 
 
-def export_towers(model: RetrievalModel, transform_output: tft.TFTransformOutput, path: str) -> None:
-    """Writes the SavedModel and, beside it, the weights by name for a later warm start."""
+def export_towers(
+    model: RetrievalModel, transform_output: tft.TFTransformOutput, path: str, origin: dict[str, str]
+) -> None:
+    """Writes the SavedModel and, in its assets.extra, what a later warm start needs.
+
+    Args:
+      model: the trained model.
+      transform_output: the Transform graph it was trained with.
+      path: the directory to write.
+      origin: what the model came of, for `ORIGIN_FILE`; see `pipelines.warm_start.Origin`.
+    """
     towers = ServedTowers(model, transform_output)
     signatures = {
         QUERY_SIGNATURE: towers.query_vector,
@@ -98,9 +111,11 @@ def export_towers(model: RetrievalModel, transform_output: tft.TFTransformOutput
         ITEM_SIGNATURE: towers.item_vector,
     }
     tf.saved_model.save(towers, path, signatures=signatures)
-    extra = os.path.join(path, "assets.extra")
+    extra = os.path.join(path, EXTRA_DIR)
     tf.io.gfile.makedirs(extra)
     weights = io.BytesIO()
     np.savez(weights, **{variable.name: variable.numpy() for variable in model.trainable_variables})
-    with tf.io.gfile.GFile(os.path.join(extra, "weights.npz"), "wb") as stream:
+    with tf.io.gfile.GFile(os.path.join(extra, WEIGHTS_FILE), "wb") as stream:
         stream.write(weights.getvalue())
+    with tf.io.gfile.GFile(os.path.join(extra, ORIGIN_FILE), "w") as stream:
+        json.dump(origin, stream)

@@ -19,6 +19,6 @@ def run_fn(fn_args: FnArgs) -> None:
         fn_args.eval_files,
         transform_output,
         log_dir=fn_args.model_run_dir,
-        warm_start_dir=custom_config["warm_start_dir"] or None,
+        warm_start_dir=custom_config["origin"]["warm_start_dir"] or None,
     )
-    export_towers(result.model, transform_output, fn_args.serving_model_dir)
+    export_towers(result.model, transform_output, fn_args.serving_model_dir, custom_config["origin"])

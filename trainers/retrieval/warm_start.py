@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from trainers.retrieval.export import EXTRA_DIR, WEIGHTS_FILE
 from trainers.retrieval.model import RetrievalModel
 
 
@@ -23,7 +24,7 @@ def load_weights(model: RetrievalModel, model_dir: str, transform_output: tft.TF
     Raises:
       FileNotFoundError: if the earlier model holds no weights.
     """
-    path = os.path.join(model_dir, "assets.extra", "weights.npz")
+    path = os.path.join(model_dir, EXTRA_DIR, WEIGHTS_FILE)
     if not tf.io.gfile.exists(path):
         raise FileNotFoundError(f"{path}: missing; a warm start needs a model that this trainer exported")
     with tf.io.gfile.GFile(path, "rb") as stream:

@@ -1,0 +1,157 @@
+"""Builds, tunes and measures the two packages of a retrieval model."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components.index_builder.package import BruteForce, RetrievalPackage, Search
+from components.index_builder.scann_index import ScannIndex, compute_recall, tune
+from schemas import features as f
+from trainers.retrieval import export
+
+BRUTE_FORCE = "brute_force"
+SCANN = "scann"
+FLAVOURS = (BRUTE_FORCE, SCANN)
+REPORT_FILE = "index_report.json"
+_TUNING_QUERIES = 256
+_HELD_OUT_QUERIES = 256
+_LATENCY_QUERIES = 200
+_BATCH = 1024
+
+
+def package_dir(packages_uri: str, flavour: str) -> str:
+    """Where a flavour's SavedModel lies; the exact one where TFX expects a model's."""
+    return os.path.join(packages_uri, "Format-Serving" if flavour == BRUTE_FORCE else f"Format-{flavour}")
+
+
+def build_packages(
+    towers_dir: str,
+    item_patterns: Sequence[str],
+    query_patterns: Sequence[str],
+    packages_dir: str,
+    report_dir: str,
+    depth: int,
+    target_recall: float,
+) -> dict[str, Any]:
+    """Writes both packages and the report.
+
+    Args:
+      towers_dir: the trainer's SavedModel.
+      item_patterns: raw item examples: the whole catalogue.
+      query_patterns: raw impression examples, neither trained on nor tested on.
+      packages_dir: see `package_dir`.
+      report_dir: for `REPORT_FILE`.
+      depth: items the funnel asks for.
+      target_recall: what the ScaNN index is tuned to, at `depth`, against the exact index.
+
+    Returns:
+      the report.
+
+    Raises:
+      ValueError: if the catalogue is empty or a tower gives vectors that are not finite.
+    """
+    towers = tf.saved_model.load(towers_dir)
+    item_ids, vectors = _embed_items(towers, item_patterns)
+    queries = _embed_queries(towers, query_patterns, _TUNING_QUERIES + _HELD_OUT_QUERIES)
+    depth = min(depth, len(item_ids))
+    exact_index = BruteForce(vectors)
+    _, exact = exact_index(tf.constant(queries), tf.constant(depth))
+    scann_index = ScannIndex(vectors)
+    # Tuned on one half, measured on the other.
+    half = max(len(queries) // 2, 1)
+    tuned = tune(scann_index, queries[:half], exact.numpy()[:half], target_recall)
+    _, found = scann_index(tf.constant(queries[half:]), tf.constant(depth))
+
+    os.makedirs(packages_dir, exist_ok=True)
+    ids_file = os.path.join(packages_dir, "item_ids.txt")
+    with tf.io.gfile.GFile(ids_file, "wb") as stream:
+        stream.write(b"\n".join(item_ids) + b"\n")
+    indexes: dict[str, Search] = {BRUTE_FORCE: exact_index, SCANN: scann_index}
+    latency = {}
+    for flavour, index in indexes.items():
+        package = RetrievalPackage(towers, item_ids, vectors, index, depth, ids_file)
+        package.save(package_dir(packages_dir, flavour))
+        # What a warm start needs travels with what is pushed.
+        shutil.copytree(
+            os.path.join(towers_dir, export.EXTRA_DIR),
+            os.path.join(package_dir(packages_dir, flavour), export.EXTRA_DIR),
+        )
+        latency[flavour] = _measure_latency_ms(index, queries, depth)
+    tf.io.gfile.remove(ids_file)  # each package carries its own, as an asset
+
+    report = {
+        "num_items": len(item_ids),
+        "dimensions": int(vectors.shape[1]),
+        "depth": depth,
+        "recall": compute_recall(found.numpy(), exact.numpy()[half:]),
+        "tuning_recall": tuned,
+        "leaves": scann_index.num_leaves,
+        "leaves_to_search": scann_index.setting.leaves_to_search,
+        "reorder_factor": scann_index.setting.reorder_factor,
+        "latency_ms": latency[SCANN],
+        "brute_force_latency_ms": latency[BRUTE_FORCE],
+    }
+    os.makedirs(report_dir, exist_ok=True)
+    with tf.io.gfile.GFile(os.path.join(report_dir, REPORT_FILE), "w") as stream:
+        json.dump(report, stream, indent=2)
+    return report
+
+
+def read_records(patterns: Iterable[str], batch_size: int) -> tf.data.Dataset:
+    """Serialized examples in batches, files in order."""
+    files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
+    return tf.data.TFRecordDataset(files, compression_type="GZIP").batch(batch_size)
+
+
+def _embed_items(towers: Any, patterns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The catalogue's ids [N], each once, and vectors [N, D], in the order of the ids."""
+    parts = [towers.signatures[export.ITEM_SIGNATURE](examples=x) for x in read_records(patterns, _BATCH)]
+    if not parts:
+        raise ValueError(f"the item catalogue is empty: {', '.join(patterns)}")
+    ids = np.concatenate([part[f.ITEM_ID].numpy() for part in parts])
+    vectors = np.concatenate([part[export.VECTORS].numpy() for part in parts])
+    _check_finite(vectors, "candidate")
+    # One order whatever the files': rows of equal score then rank alike in every build.
+    ids, first = np.unique(ids, return_index=True)
+    return ids, vectors[first]
+
+
+def _embed_queries(towers: Any, patterns: Sequence[str], count: int) -> np.ndarray:
+    batches = read_records(patterns, _BATCH).take(-(-count // _BATCH))
+    parts = [towers.signatures[export.QUERY_SIGNATURE](examples=x)[export.VECTORS].numpy() for x in batches]
+    if not parts:
+        raise ValueError(f"no evaluation queries to tune the index on: {', '.join(patterns)}")
+    queries = np.concatenate(parts)[:count]
+    _check_finite(queries, "query")
+    return queries
+
+
+def _check_finite(vectors: np.ndarray, tower: str) -> None:
+    bad = int((~np.isfinite(vectors)).any(axis=1).sum())
+    if bad:
+        raise ValueError(
+            f"the {tower} tower gives NaN or infinite vectors for {bad} of {len(vectors)} rows; "
+            "the model is broken: look at its training curves, lower retrieval.learning_rate"
+        )
+
+
+def _measure_latency_ms(index: Search, queries: np.ndarray, depth: int) -> dict[str, float]:
+    """Latency of single searches inside a graph, as they are served."""
+    search = tf.function(
+        lambda query: index(query, tf.constant(depth)),
+        input_signature=[tf.TensorSpec([1, queries.shape[1]], tf.float32)],
+    )
+    seconds = []
+    for number in range(_LATENCY_QUERIES + 1):
+        query = tf.constant(queries[number % len(queries)][np.newaxis])
+        start = time.perf_counter()
+        search(query)
+        seconds.append(time.perf_counter() - start)
+    milliseconds = 1000 * np.array(seconds[1:])  # the first call traces
+    return {"p50": float(np.percentile(milliseconds, 50)), "p99": float(np.percentile(milliseconds, 99))}

@@ -1,0 +1,32 @@
+"""IndexBuilder: the trained towers and the whole catalogue to two servable packages."""
+
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+from tfx.v1.types.standard_artifacts import Examples, Model
+
+from components.artifacts import IndexReport
+from components.index_builder.build import build_packages
+
+
+@component
+def IndexBuilder(  # noqa: N802
+    model: InputArtifact[Model],
+    items: InputArtifact[Examples],
+    impressions: InputArtifact[Examples],
+    packages: OutputArtifact[Model],
+    report: OutputArtifact[IndexReport],
+    depth: Parameter[int],
+    target_recall: Parameter[float],
+    code_fingerprint: Parameter[str],
+) -> None:
+    """Builds the exact and the ScaNN package; the index is tuned and measured on evaluation queries."""
+    build_packages(
+        towers_dir=path_utils.serving_model_path(model.uri),
+        item_patterns=[f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)],
+        query_patterns=[f"{impressions.uri}/Split-eval/*"],
+        packages_dir=packages.uri,
+        report_dir=report.uri,
+        depth=depth,
+        target_recall=target_recall,
+    )

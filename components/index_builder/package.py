@@ -1,0 +1,162 @@
+"""What is pushed: the query tower, the catalogue's vectors and an index over them, as one SavedModel."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from schemas import features as f
+from trainers.retrieval import export
+
+DEFAULT_SIGNATURE = "serving_default"
+RECOMMEND_SIGNATURE = "recommend"
+SIMILAR_SIGNATURE = "similar"
+QUERY_SIGNATURE = export.QUERY_SIGNATURE
+EXCLUDE = "exclude_item_id"
+SCORES = "scores"
+
+# (queries [B, D], k) -> (scores [B, k], rows of the catalogue [B, k])
+Search = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class BruteForce(tf.Module):
+    """The exact index: every item is scored. No custom op, so any TensorFlow Serving loads it."""
+
+    def __init__(self, vectors: np.ndarray):
+        super().__init__()
+        self._vectors = tf.Variable(vectors, trainable=False, name="item_vectors")
+
+    def __call__(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The k best rows by inner product."""
+        scores = tf.matmul(queries, self._vectors, transpose_b=True)
+        return tf.math.top_k(scores, k)
+
+
+class RetrievalPackage(tf.Module):
+    """The signatures of a pushed retrieval model, the same whatever index answers them.
+
+    Args:
+      towers: the trainer's SavedModel, loaded.
+      item_ids: [N] the catalogue.
+      vectors: [N, D] the items' vectors.
+      search: the index.
+      depth: items returned at most.
+      ids_file: a file with the ids, line by line; becomes an asset.
+    """
+
+    def __init__(
+        self,
+        towers: Any,
+        item_ids: np.ndarray,
+        vectors: np.ndarray,
+        search: Search,
+        depth: int,
+        ids_file: str,
+    ):
+        super().__init__()
+        self._towers = towers
+        self._search = search
+        self._depth = min(depth, len(item_ids))
+        self._item_ids = tf.Variable(item_ids.astype(object), trainable=False, dtype=tf.string, name="item_ids")
+        self._vectors = tf.Variable(vectors, trainable=False, name="catalogue_vectors")
+        self._rows = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                ids_file,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=-1,
+        )
+
+    def _answer(self, queries: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Searches deeper by the number of exclusions, then drops them.
+
+        Args:
+          queries: [B, D].
+          exclude: [B, E] item ids; unknown ones and "" exclude nothing.
+
+        Returns:
+          item_id [B, depth] and scores [B, depth], best first; "" and the smallest float where fewer
+          items are left.
+        """
+        k = tf.minimum(self._depth + tf.shape(exclude)[1], tf.shape(self._item_ids)[0])
+        scores, rows = self._search(queries, k)
+        excluded = tf.cast(self._rows.lookup(exclude), tf.int32)
+        # An index may return fewer than k: it fills with rows outside the catalogue or NaN distances.
+        usable = (rows >= 0) & (rows < tf.shape(self._item_ids)[0]) & ~tf.math.is_nan(scores)
+        usable &= ~tf.reduce_any(rows[:, :, tf.newaxis] == excluded[:, tf.newaxis, :], axis=2)
+        scores = tf.where(usable, scores, scores.dtype.min)
+        best, place = tf.math.top_k(scores, self._depth)
+        usable = tf.gather(usable, place, batch_dims=1)
+        rows = tf.where(usable, tf.gather(rows, place, batch_dims=1), 0)
+        return {f.ITEM_ID: tf.where(usable, tf.gather(self._item_ids, rows), ""), SCORES: best}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
+    def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The best items for serialized tf.Examples [B] with the query features."""
+        queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
+        return self._answer(queries, tf.fill([tf.shape(examples)[0], 0], ""))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, export.EXAMPLES),
+            tf.TensorSpec([None, None], tf.string, EXCLUDE),
+        ]
+    )
+    def from_examples_excluding(self, examples: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same without the items [B, E] named in `exclude_item_id`."""
+        queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
+        return self._answer(queries, exclude_item_id)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
+    def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The query tower alone: vectors [B, D]."""
+        return self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, f.ITEM_ID),
+            tf.TensorSpec([None, None], tf.string, EXCLUDE),
+        ]
+    )
+    def similar(self, item_id: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The items nearest to each item [B], without itself and the excluded; none for an unknown id."""
+        rows = self._rows.lookup(item_id)
+        queries = tf.gather(self._vectors, tf.maximum(rows, 0))
+        answer = self._answer(queries, tf.concat([item_id[:, tf.newaxis], exclude_item_id], axis=1))
+        known = (rows >= 0)[:, tf.newaxis]
+        return {
+            f.ITEM_ID: tf.where(known, answer[f.ITEM_ID], ""),
+            SCORES: tf.where(known, answer[SCORES], answer[SCORES].dtype.min),
+        }
+
+    def recommend(self) -> tf.types.experimental.ConcreteFunction:
+        """The signature for JSON clients: dense raw features, see `ServedTowers.query_vector_raw`."""
+        from_raw = self._towers.signatures[export.QUERY_RAW_SIGNATURE]
+        signature = dict(from_raw.structured_input_signature[1])
+        signature[EXCLUDE] = tf.TensorSpec([None, None], tf.string, EXCLUDE)
+
+        @tf.function
+        def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            exclude = inputs.pop(EXCLUDE)
+            return self._answer(from_raw(**inputs)[export.VECTORS], exclude)
+
+        return answer.get_concrete_function(**signature)
+
+    def save(self, path: str) -> None:
+        """Writes the SavedModel."""
+        tf.saved_model.save(
+            self,
+            path,
+            signatures={
+                DEFAULT_SIGNATURE: self.from_examples,
+                RECOMMEND_SIGNATURE: self.recommend(),
+                "recommend_examples": self.from_examples_excluding,
+                SIMILAR_SIGNATURE: self.similar,
+                QUERY_SIGNATURE: self.query_vector,
+            },
+            options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
+        )

@@ -1,0 +1,35 @@
+"""RetrievalEvaluator: the candidate, what is live, popularity and random on the same test queries."""
+
+from tfx.types import artifact_utils
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation
+
+from components.index_builder.build import BRUTE_FORCE, package_dir
+from components.live_model import VERSION_PROPERTY
+from components.retrieval_evaluator.evaluate import evaluate_packages
+
+CANDIDATE = "candidate"
+LIVE = "live"
+
+
+@component
+def RetrievalEvaluator(  # noqa: N802
+    packages: InputArtifact[Model],
+    live: InputArtifact[Model],
+    impressions: InputArtifact[Examples],
+    items: InputArtifact[Examples],
+    evaluation: OutputArtifact[ModelEvaluation],
+    exclude_seen: Parameter[bool],
+    code_fingerprint: Parameter[str],
+) -> None:
+    """Evaluates on the test split; the live model is fed raw examples, since its vocabulary differs."""
+    models = {CANDIDATE: package_dir(packages.uri, BRUTE_FORCE)}
+    if live.get_string_custom_property(VERSION_PROPERTY):
+        models[LIVE] = package_dir(live.uri, BRUTE_FORCE)
+    evaluate_packages(
+        models,
+        impressions.uri,
+        [f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)],
+        evaluation.uri,
+        exclude_seen,
+    )

@@ -1,0 +1,147 @@
+"""RetrievalGate: everything a retrieval model must satisfy, merged into the one blessing Pusher takes."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import pandas as pd
+from tfx.dsl.io import fileio
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+from tfx.v1.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
+
+from components.artifacts import GateReport, IndexReport
+from components.index_builder.build import REPORT_FILE as INDEX_REPORT_FILE
+from components.live_model import CONTENT_PROPERTY, compute_content_hash, package_folders
+from components.retrieval_evaluator.component import CANDIDATE, LIVE
+from components.retrieval_evaluator.evaluate import METRICS_FILE, PER_USER_FILE, POPULARITY, RANDOM
+from components.retrieval_evaluator.metrics import bootstrap_lower_bound
+
+REPORT_FILE = "gate_report.json"
+METRIC = "recall_100"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One condition: `value` must be at least (or at most) `bound`.
+
+    Attributes:
+      name: what is compared.
+      value: what was measured; for a comparison the lower bound of the difference.
+      bound: what it must reach.
+      at_most: whether `bound` is the largest allowed value.
+      detail: the numbers behind a comparison.
+    """
+
+    name: str
+    value: float
+    bound: float
+    at_most: bool = False
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the condition holds; NaN never does."""
+        return self.value <= self.bound if self.at_most else self.value >= self.bound
+
+    @property
+    def missed_by(self) -> float:
+        """How far the value is on the wrong side of the bound; 0 if it passed."""
+        return 0.0 if self.passed else abs(self.value - self.bound)
+
+
+@component
+def RetrievalGate(  # noqa: N802
+    packages: InputArtifact[Model],
+    live: InputArtifact[Model],
+    evaluation: InputArtifact[ModelEvaluation],
+    index_report: InputArtifact[IndexReport],
+    blessing: OutputArtifact[ModelBlessing],
+    report: OutputArtifact[GateReport],
+    thresholds: Parameter[str],
+    code_fingerprint: Parameter[str],
+) -> None:
+    """Blesses the candidate if every check passes.
+
+    Args:
+      packages: the candidate.
+      live: what is live; a candidate of equal content is not compared with itself.
+      evaluation: per-user metrics of the candidate, the live model and the baselines.
+      index_report: recall and latency of the ScaNN index.
+      blessing: `blessed` is 1 or 0, as TFX's Pusher reads it.
+      report: all checks with their numbers.
+      thresholds: JSON of `RetrievalThresholds`.
+      code_fingerprint: see `pipelines.code_fingerprint`.
+    """
+    candidate_hash = compute_content_hash(package_folders(packages.uri))
+    is_live = live.get_string_custom_property(CONTENT_PROPERTY) == candidate_hash
+    checks = check_retrieval(
+        pd.read_parquet(os.path.join(evaluation.uri, PER_USER_FILE)),
+        _read_json(os.path.join(evaluation.uri, METRICS_FILE)),
+        _read_json(os.path.join(index_report.uri, INDEX_REPORT_FILE)),
+        RetrievalThresholds(**json.loads(thresholds)),
+        compare_with_live=not is_live,
+    )
+    blessed = all(check.passed for check in checks)
+    blessing.set_int_custom_property("blessed", int(blessed))
+    with fileio.open(os.path.join(blessing.uri, "BLESSED" if blessed else "NOT_BLESSED"), "w") as stream:
+        stream.write("")
+    with fileio.open(os.path.join(report.uri, REPORT_FILE), "w") as stream:
+        rows = [{**dataclasses.asdict(c), "passed": c.passed, "missed_by": c.missed_by} for c in checks]
+        json.dump({"blessed": blessed, "checks": rows}, stream, indent=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalThresholds:
+    """See `pipelines.config.GateConfig` and `IndexConfig`, whose values these are."""
+
+    min_recall_100: float
+    live_tolerance: float
+    confidence: float
+    bootstrap_samples: int
+    min_index_recall: float
+    max_index_latency_ms: float
+
+
+def check_retrieval(
+    per_user: pd.DataFrame,
+    metrics: dict[str, Any],
+    index: dict[str, Any],
+    thresholds: RetrievalThresholds,
+    compare_with_live: bool,
+) -> list[Check]:
+    """All checks of a retrieval model.
+
+    Args:
+      per_user: one row per model and user, with `METRIC`.
+      metrics: the evaluator's report.
+      index: the index builder's report.
+      thresholds: the bounds.
+      compare_with_live: whether a live model, if one was evaluated, is a bound.
+    """
+    by_user = per_user.pivot(index="user_id", columns="model", values=METRIC)
+    recall = metrics["models"][CANDIDATE]["all"][METRIC]
+    checks = [Check(f"{METRIC}, floor", recall, thresholds.min_recall_100)]
+    comparisons = [(POPULARITY, 0.0), (RANDOM, 0.0)]
+    if compare_with_live and LIVE in by_user.columns:
+        comparisons.append((LIVE, -thresholds.live_tolerance))
+    for other, bound in comparisons:
+        difference = (by_user[CANDIDATE] - by_user[other]).to_numpy()
+        mean, lower = bootstrap_lower_bound(difference, thresholds.confidence, thresholds.bootstrap_samples)
+        detail = (
+            f"{recall:.4f} against {by_user[other].mean():.4f}, difference {mean:+.4f}; its "
+            f"{thresholds.confidence:.0%} lower bound over {len(difference)} users is compared"
+        )
+        checks.append(Check(f"{METRIC}, against {other}", lower, bound, detail=detail))
+    checks.append(
+        Check(f"index recall at {index['depth']}", index["recall"], thresholds.min_index_recall)
+    )
+    checks.append(
+        Check("index latency ms", index["latency_ms"]["p50"], thresholds.max_index_latency_ms, at_most=True)
+    )
+    return checks
+
+
+def _read_json(path: str) -> Any:
+    with fileio.open(path) as stream:
+        return json.load(stream)

@@ -1,0 +1,95 @@
+"""VersionPusher: TFX's Pusher, all flavours under one version, whole or not at all, never the same twice."""
+
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tfx.components.pusher import executor
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.types.artifact import Artifact
+from tfx.utils import proto_utils
+from tfx.v1.components import Pusher
+from tfx.v1.proto import PushDestination
+
+from components.index_builder.build import FLAVOURS, package_dir
+from components.live_model import (
+    compute_content_hash,
+    find_live_version,
+    live_folders,
+    model_dir,
+    package_folders,
+)
+
+REASON_PROPERTY = "reason"
+ALREADY_LIVE = "already live"
+NOT_BLESSED = "not blessed"
+
+
+class Executor(executor.Executor):
+    """Replaces what Pusher does with the files; the check of the blessing is TFX's own.
+
+    TFX copies into the version's final directory, where a server may find it half written; this stages
+    beside it and renames. The exact flavour is renamed last: it is the one the live version is found by.
+    """
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Pushes a blessed package unless it is live already (TFX's hook)."""
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
+        packages = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
+        destination = proto_utils.json_to_proto(
+            exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], PushDestination()
+        )
+        serving_dir = destination.filesystem.base_directory
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            pushed.set_string_custom_property(REASON_PROPERTY, NOT_BLESSED)
+            return
+        live = find_live_version(serving_dir)
+        candidate_hash = compute_content_hash(package_folders(packages.uri))
+        if live and compute_content_hash(live_folders(serving_dir, live)) == candidate_hash:
+            self._MarkNotPushed(pushed)
+            pushed.set_string_custom_property(REASON_PROPERTY, f"{ALREADY_LIVE} as version {live}")
+            return
+        version = push_version(packages.uri, serving_dir)
+        self._MarkPushed(pushed, pushed_destination=serving_dir, pushed_version=version)
+
+
+class VersionPusher(Pusher):
+    """TFX's Pusher with the executor above; `push_destination` names the folder of all flavours."""
+
+    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+
+
+def push_version(packages_uri: str, serving_dir: str) -> str:
+    """Copies every flavour under a new version number, the present second or the next free one.
+
+    Returns:
+      the version.
+    """
+    live = find_live_version(serving_dir)
+    version = str(max(int(time.time()), int(live or 0) + 1))
+    staged = []
+    try:
+        for flavour in reversed(FLAVOURS):
+            base = model_dir(serving_dir, flavour)
+            # Outside the watched directory, on the same file system.
+            staging = Path(serving_dir) / f".{base.name}-{uuid.uuid4().hex[:8]}.tmp"
+            staged.append((staging, base / version))
+            shutil.copytree(package_dir(packages_uri, flavour), staging)
+            base.mkdir(parents=True, exist_ok=True)
+        for staging, target in staged:
+            os.rename(staging, target)
+    finally:
+        for staging, _ in staged:
+            shutil.rmtree(staging, ignore_errors=True)
+    return version

@@ -1,0 +1,176 @@
+"""`winnow run`: the pipeline on this machine."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands.console import JsonOption, show_progress
+
+if TYPE_CHECKING:
+    from pipelines.paths import RunPaths
+    from pipelines.run_metadata import RunMetadata
+
+DEFAULT_ROOT = Path("runs/marketplace")
+RootOption = Annotated[
+    Path,
+    typer.Option("--root", help="Directory of artifacts, metadata and pushed versions.", resolve_path=True),
+]
+
+
+def run(
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            "--events",
+            help="The event log; a simulated marketplace when left out.",
+            show_default=False,
+            resolve_path=True,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
+    ] = None,
+    root: RootOption = DEFAULT_ROOT,
+    from_node: Annotated[
+        str | None,
+        typer.Option("--from", help="First node to run; earlier results are reused.", show_default=False),
+    ] = None,
+    to_node: Annotated[
+        str | None, typer.Option("--to", help="Last node to run.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ingests, validates, trains, evaluates and, if every gate passes, pushes.
+
+    Exit code 0 when a version was pushed, when it was live already, or when the nodes asked for have run;
+    1 when a gate blocked the push or a node failed.
+    """
+    from pipelines.config import load_config
+    from pipelines.paths import RunPaths
+    from sources.event_log import EventLog
+
+    settings = load_config(config)
+    paths = RunPaths(root)
+    paths.root.mkdir(parents=True, exist_ok=True)
+    if events is None:
+        events = paths.events
+        _simulate_default(events)
+    log = EventLog(events)
+    log.partitions()  # names what is wrong with the directory before anything heavy starts
+
+    from pipelines.commands.node_view import NodeView
+    from pipelines.run_log import write_log_to
+
+    with write_log_to(paths.logs) as log_file, NodeView(sys.stderr) as view:
+        view.note("starting TFX")
+        from pipelines.local_runner import NodeFailedError, run_pipeline
+        from pipelines.pipeline import create_pipeline
+
+        pipeline = create_pipeline(log, settings, paths)
+        view.start([component.id for component in pipeline.components])
+        try:
+            metadata = run_pipeline(pipeline, paths, view.update, from_node, to_node)
+        except NodeFailedError as error:
+            raise SystemExit(f"winnow: {error}\nThe whole story: {log_file}") from error
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    result = _read_result(metadata, paths)
+    result["nodes"] = {status.name: status.state for status in view.statuses}
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        _print_result(result)
+    if result["verdict"] == "blocked":
+        raise SystemExit(1)
+
+
+def _simulate_default(events: Path) -> None:
+    """The embedded default: simulated once, and used again by later runs."""
+    if events.exists():
+        return
+    from sources.marketplace import MarketplaceConfig, simulate
+
+    config = MarketplaceConfig()
+    with show_progress() as progress:
+        simulate(
+            config,
+            events,
+            lambda day, _: progress(
+                "simulating days", (day - config.start_date).days + 1, config.num_days
+            ),
+        )
+
+
+def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
+    """What the run came to, from ML Metadata."""
+    from components.live_model import find_live_version
+    from components.retrieval_evaluator.evaluate import METRICS_FILE
+    from components.retrieval_gate import REPORT_FILE
+    from components.version_pusher import REASON_PROPERTY
+
+    gate = metadata.read_output("RetrievalGate", "report", REPORT_FILE)
+    pushed = metadata.outputs("Pusher").get("pushed_model")
+    verdict, version = "partial", ""
+    if gate is not None and not gate["blessed"]:
+        verdict = "blocked"
+    elif pushed is not None and pushed.custom_properties["pushed"].int_value:
+        version = pushed.custom_properties["pushed_version"].string_value
+        verdict = "pushed" if version == find_live_version(paths.serving) else "already live"
+    elif pushed is not None:
+        verdict = pushed.custom_properties[REASON_PROPERTY].string_value
+    return {
+        "verdict": verdict,
+        "live_version": find_live_version(paths.serving),
+        "root": str(paths.root),
+        "checks": gate["checks"] if gate else [],
+        "metrics": metadata.read_output("RetrievalEvaluator", "evaluation", METRICS_FILE),
+    }
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    if result["metrics"]:
+        metrics = result["metrics"]
+        seen = "removed" if metrics["exclude_seen"] else "kept"
+        table = Table(
+            box=box.SIMPLE,
+            title=f"Test split: {metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
+            f"{metrics['num_items']:,} items, seen items {seen}; means over users",
+            title_justify="left",
+        )
+        columns = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
+        for column in ("model", "users", *columns):
+            table.add_column(column, justify="left" if column == "model" else "right")
+        for name, slices in metrics["models"].items():
+            for part in ("all", "known_users", "new_users", "new_items"):
+                row = slices[part]
+                values = ["-" if row[c] is None else f"{row[c]:.4f}" for c in columns]
+                table.add_row(name if part == "all" else f"  {part}", str(row["users"]), *values)
+        console.print(table)
+    if result["checks"]:
+        table = Table(box=box.SIMPLE, title="Gates", title_justify="left")
+        for column in ("check", "value", "bound", "verdict"):
+            table.add_column(column, justify="left" if column in ("check", "verdict") else "right")
+        for check in result["checks"]:
+            sign = "<=" if check["at_most"] else ">="
+            verdict = "passed" if check["passed"] else f"FAILED by {check['missed_by']:.4f}"
+            table.add_row(check["name"], f"{check['value']:.4f}", f"{sign} {check['bound']:.4f}", verdict)
+        console.print(table)
+    failed = [check for check in result["checks"] if not check["passed"]]
+    if result["verdict"] == "blocked":
+        names = "; ".join(f"{c['name']} (missed by {c['missed_by']:.4f})" for c in failed)
+        console.print(f"Not pushed: {names}.")
+        console.print(f"Live stays: {result['live_version'] or 'nothing'}.")
+    elif result["verdict"] == "pushed":
+        console.print(f"Pushed version {result['live_version']} to {result['root']}/serving.")
+    elif result["verdict"] == "partial":
+        console.print("The nodes asked for have run; nothing was pushed.")
+    else:
+        console.print(f"Nothing pushed: version {result['live_version']} is live already, with equal content.")
