@@ -24,14 +24,14 @@ def simulate(
     context: typer.Context,
     *,
     out: OutOption,
-    num_users: Annotated[int | None, _size("--users", "2000", "Users.")] = None,
+    num_users: Annotated[int | None, _size("--users", "1000", "Users.")] = None,
     num_items: Annotated[int | None, _size("--items", "8000", "Items.")] = None,
     num_shops: Annotated[int | None, _size("--shops", "2000", "Shops.")] = None,
     num_categories: Annotated[int | None, _size("--categories", "20", "Item categories.")] = None,
     num_brands: Annotated[int | None, _size("--brands", "200", "Brands.")] = None,
     num_days: Annotated[int | None, _size("--days", "14", "Days.")] = None,
     requests_per_user_day: Annotated[
-        float | None, _size("--requests-per-user-day", "0.9", "Mean requests of a user on a day.")
+        float | None, _size("--requests-per-user-day", "1.8", "Mean requests of a user on a day.")
     ] = None,
     num_candidates: Annotated[int | None, _size("--candidates", "50", "Candidates of a request.")] = None,
     page_size: Annotated[int | None, _size("--page-size", "10", "Items shown of a request.")] = None,

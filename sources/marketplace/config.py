@@ -58,7 +58,7 @@ class MarketplaceConfig:
     num_categories: int = 20
     num_brands: int = 200
     num_days: int = 14
-    requests_per_user_day: float = 0.9
+    requests_per_user_day: float = 1.8
     num_candidates: int = 50
     page_size: int = 10
     start_date: dt.date = dt.date(2024, 1, 1)
