@@ -52,7 +52,7 @@ class MarketplaceConfig:
       dwell_signal: dwell time depends on suitability and on conversion.
     """
 
-    num_users: int = 2_000
+    num_users: int = 1_000
     num_items: int = 8_000
     num_shops: int = 2_000
     num_categories: int = 20
