@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from pipelines.commands import import_sources, run, simulate
+from pipelines.commands import ask, import_sources, run, simulate
 
 app = typer.Typer(
     name="winnow",
@@ -16,6 +16,8 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate.simulate)
 app.command("run")(run.run)
+app.command("recommend")(ask.recommend)
+app.command("similar")(ask.similar)
 app.add_typer(import_sources.app, name="import")
 
 

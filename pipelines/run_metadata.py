@@ -71,7 +71,18 @@ class RunMetadata:
         with open(os.path.join(artifact.uri, file), encoding="utf-8") as stream:
             return json.load(stream)
 
-    def parameter(self, node: str, name: str) -> str:
-        """A node's string parameter in the newest run; "" if it did not run."""
-        execution = self._execution(self._store(), node)
-        return "" if execution is None else execution.custom_properties[name].string_value
+    def events_dir(self) -> str:
+        """The event log that was ingested last.
+
+        Raises:
+          LookupError: if none was.
+        """
+        executions = [
+            execution
+            for kind in self._store().get_execution_types()
+            if kind.name.endswith(".EventIngest")
+            for execution in self._store().get_executions_by_type(kind.name)
+        ]
+        if not executions:
+            raise LookupError(f"{self._path}: no run has ingested an event log yet; start with `winnow run`")
+        return max(executions, key=lambda x: x.id).custom_properties["events_dir"].string_value

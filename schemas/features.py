@@ -27,7 +27,6 @@ CONVERTED = "converted"
 DWELL_SECONDS = "dwell_seconds"
 HISTORY_PREFIX = "history_"
 HISTORY_ITEM_ID = HISTORY_PREFIX + ITEM_ID
-HISTORY_CATEGORY = HISTORY_PREFIX + CATEGORY
 HISTORY_TIMESTAMP = HISTORY_PREFIX + TIMESTAMP
 CANDIDATE_PREFIX = "candidate_"
 HISTORY_SIZE = 50
@@ -135,6 +134,12 @@ def read_features(schema: schema_pb2.Schema, *roles: Role) -> tuple[Feature, ...
     """
     features = (_read_feature(feature) for feature in schema.feature)
     return tuple(feature for feature in features if not roles or feature.role in roles)
+
+
+def history_columns(schema: schema_pb2.Schema) -> tuple[str, ...]:
+    """The item columns that the schema wants of each click of a history, e.g. item_id and category."""
+    names = (x.name for x in schema.feature if x.name.startswith(HISTORY_PREFIX))
+    return tuple(name.removeprefix(HISTORY_PREFIX) for name in names if name != HISTORY_TIMESTAMP)
 
 
 def _read_feature(proto: schema_pb2.Feature) -> Feature:

@@ -125,7 +125,7 @@ class _WriteShard(beam.DoFn):
             (f.ExampleType.PAGE.value, tables.build_pages),
         ):
             schema = f.load_schema(self._schema, kind)
-            table = build(rows, users, items)
+            table = build(rows, users, items, f.history_columns(schema))
             # A user's rows lie side by side after the build; a trainer's shuffle buffer wants them spread.
             table = table.take(pa.array(np.random.default_rng(shard).permutation(table.num_rows)))
             split_index = splits.split_of(tables.to_milliseconds(table.column(f.TIMESTAMP)), *self._cuts)

@@ -4,6 +4,8 @@ Everything here works on one shard: all rows of some users. No feature of a row 
 became known at or after the row's timestamp; a click is known at `clicked_at`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -70,15 +72,16 @@ def gather_ranges(values: pa.Array, begin: np.ndarray, end: np.ndarray) -> pa.Li
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values.take(pa.array(index)))
 
 
-def add_history(requests: pa.Table, clicks: pa.Table) -> pa.Table:
+def add_history(requests: pa.Table, clicks: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Appends the history columns.
 
     Args:
       requests: rows with user_id and timestamp.
-      clicks: the same users' clicked rows, with item_id, category, clicked_at.
+      clicks: the same users' clicked rows, with item_id, clicked_at and `columns`.
+      columns: what of each click to keep.
 
     Returns:
-      `requests` with history_item_id, history_category and history_timestamp, oldest first.
+      `requests` with history_timestamp and a history_ column for each of `columns`, oldest click first.
     """
     users = pc.unique(requests.column(f.USER_ID).combine_chunks())
     click_codes = pc.index_in(clicks.column(f.USER_ID).combine_chunks(), users).to_numpy(zero_copy_only=False)
@@ -93,30 +96,37 @@ def add_history(requests: pa.Table, clicks: pa.Table) -> pa.Table:
         click_codes[order],
         known_at[order],
     )
-    history = {
-        f.HISTORY_ITEM_ID: items.take(pa.array(order)),
-        f.HISTORY_CATEGORY: clicks.column(f.CATEGORY).combine_chunks().take(pa.array(order)),
-        f.HISTORY_TIMESTAMP: pa.array(known_at[order]),
-    }
+    history = {name: clicks.column(name).combine_chunks().take(pa.array(order)) for name in columns}
+    history[f.TIMESTAMP] = pa.array(known_at[order])
     for name, values in history.items():
-        requests = requests.append_column(name, gather_ranges(values, begin, end))
+        requests = requests.append_column(f.HISTORY_PREFIX + name, gather_ranges(values, begin, end))
     return requests
 
 
-def build_impressions(rows: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table:
+def select_clicks(rows: pa.Table, items: pa.Table) -> pa.Table:
+    """The clicked rows, with the columns of their items."""
+    return join(rows.filter(pc.fill_null(rows.column(f.CLICKED), False)), items, f.ITEM_ID)
+
+
+def build_impressions(
+    rows: pa.Table, users: pa.Table, items: pa.Table, history_columns: Sequence[str]
+) -> pa.Table:
     """One row per shown item, with profile, item and history columns.
 
     Args:
       rows: all rows of a shard's users, as in the event log.
       users: those users' profiles.
       items: the items the rows name.
+      history_columns: what of each click the history keeps.
     """
     shown = rows.filter(pc.is_valid(rows.column(f.POSITION)))
-    clicks = join(shown.filter(pc.fill_null(shown.column(f.CLICKED), False)), items, f.ITEM_ID)
-    return add_history(join(join(shown, users, f.USER_ID), items, f.ITEM_ID), clicks)
+    shown = join(join(shown, users, f.USER_ID), items, f.ITEM_ID)
+    return add_history(shown, select_clicks(rows, items), history_columns)
 
 
-def build_pages(rows: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table:
+def build_pages(
+    rows: pa.Table, users: pa.Table, items: pa.Table, history_columns: Sequence[str]
+) -> pa.Table:
     """One row per request, with its candidates as aligned lists: the shown by position, then the rest."""
     rows = rows.take(
         pc.sort_indices(
@@ -134,8 +144,6 @@ def build_pages(rows: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table:
         f.CONVERTED: pc.fill_null(rows.column(f.CONVERTED), False),
         f.DWELL_SECONDS: pc.fill_null(rows.column(f.DWELL_SECONDS), 0.0),
     }
-    shown = rows.filter(pc.is_valid(rows.column(f.POSITION)))
-    clicks = join(shown.filter(pc.fill_null(shown.column(f.CLICKED), False)), items, f.ITEM_ID)
     per_row = {f.ITEM_ID, f.POSITION, f.CLICKED, "clicked_at", f.CONVERTED, "converted_at", f.DWELL_SECONDS}
     pages = rows.drop([name for name in rows.column_names if name in per_row])
     pages = pages.filter(pa.array(is_first))
@@ -143,4 +151,4 @@ def build_pages(rows: pa.Table, users: pa.Table, items: pa.Table) -> pa.Table:
         pages = pages.append_column(
             f.CANDIDATE_PREFIX + name, pa.ListArray.from_arrays(offsets, values.combine_chunks())
         )
-    return add_history(join(pages, users, f.USER_ID), clicks)
+    return add_history(join(pages, users, f.USER_ID), select_clicks(rows, items), history_columns)

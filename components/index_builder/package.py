@@ -11,6 +11,7 @@ from trainers.retrieval import export
 
 DEFAULT_SIGNATURE = "serving_default"
 RECOMMEND_SIGNATURE = "recommend"
+RECOMMEND_EXAMPLES_SIGNATURE = "recommend_examples"
 SIMILAR_SIGNATURE = "similar"
 QUERY_SIGNATURE = export.QUERY_SIGNATURE
 EXCLUDE = "exclude_item_id"
@@ -154,7 +155,7 @@ class RetrievalPackage(tf.Module):
             signatures={
                 DEFAULT_SIGNATURE: self.from_examples,
                 RECOMMEND_SIGNATURE: self.recommend(),
-                "recommend_examples": self.from_examples_excluding,
+                RECOMMEND_EXAMPLES_SIGNATURE: self.from_examples_excluding,
                 SIMILAR_SIGNATURE: self.similar,
                 QUERY_SIGNATURE: self.query_vector,
             },

@@ -77,7 +77,7 @@ def run(
             raise SystemExit(f"winnow: {error}\nThe whole story: {log_file}") from error
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
-    result = _read_result(metadata, paths)
+        result = _read_result(metadata, paths)
     result["nodes"] = {status.name: status.state for status in view.statuses}
     if as_json:
         typer.echo(json.dumps(result))

@@ -1,0 +1,110 @@
+"""`winnow recommend` and `winnow similar`: answers from the pushed version."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands.console import JsonOption
+from pipelines.commands.run import DEFAULT_ROOT, RootOption
+
+if TYPE_CHECKING:
+    from serving.pushed_version import PushedVersion, ScoredItem
+    from sources.event_log import EventLog
+
+CountOption = Annotated[int, typer.Option("--k", min=1, max=500, help="How many items.")]
+FlavourOption = Annotated[
+    str, typer.Option("--flavour", help="brute_force (exact) or scann (approximate): which of the two to ask.")
+]
+
+
+def recommend(
+    user: Annotated[str, typer.Option("--user", help="The user's id.", show_default=False)],
+    k: CountOption = 10,
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Leave out what the user clicked before.")
+    ] = False,
+    root: RootOption = DEFAULT_ROOT,
+    flavour: FlavourOption = "brute_force",
+    as_json: JsonOption = False,
+) -> None:
+    """The best items for a user, with the profile and history of the run's event log."""
+    log, pushed = _open(root, flavour)
+    from serving.pushed_version import read_user_state
+
+    state = read_user_state(log, user)
+    if not state.is_known:
+        typer.echo(f"winnow: {user} is not in {log.users_path}; answering for a new user", err=True)
+    items = pushed.recommend(state.example, state.clicked if exclude_seen else [], k)
+    title = f"For {user}, who clicked {len(state.clicked)} items; version {pushed.version}"
+    answer = {"user": user, "known": state.is_known, "clicks": len(state.clicked)}
+    _print_items(log, items, title, {**answer, "version": pushed.version}, as_json)
+
+
+def similar(
+    item: Annotated[str, typer.Option("--item", help="The item's id.", show_default=False)],
+    k: CountOption = 10,
+    root: RootOption = DEFAULT_ROOT,
+    flavour: FlavourOption = "brute_force",
+    as_json: JsonOption = False,
+) -> None:
+    """The items nearest to an item."""
+    log, pushed = _open(root, flavour)
+    items = pushed.similar(item, k)
+    if not items:
+        raise typer.BadParameter(f"{item!r} is not in the catalogue of version {pushed.version}")
+    title = f"Like {item}; version {pushed.version}"
+    _print_items(log, items, title, {"item": item, "version": pushed.version}, as_json)
+
+
+def _open(root: Path, flavour: str) -> tuple["EventLog", "PushedVersion"]:
+    """The event log of the last run, and the live version."""
+    from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
+    from components.index_builder.build import FLAVOURS
+    from pipelines.paths import RunPaths
+    from pipelines.run_metadata import RunMetadata
+    from serving.pushed_version import NothingPushedError, PushedVersion
+    from sources.event_log import EventLog
+
+    if flavour not in FLAVOURS:
+        raise typer.BadParameter(f"{flavour!r}: expected one of {', '.join(FLAVOURS)}", param_hint="--flavour")
+    paths = RunPaths(root)
+    try:
+        pushed = PushedVersion(paths.serving, flavour)
+    except NothingPushedError as error:
+        raise SystemExit(f"winnow: {error}") from error
+    return EventLog(RunMetadata(paths.metadata).events_dir()), pushed
+
+
+def _print_items(
+    log: "EventLog", items: Sequence["ScoredItem"], title: str, answer: dict[str, Any], as_json: bool
+) -> None:
+    """Prints the items with what the catalogue says of them."""
+    import pyarrow as pa
+
+    from components.event_ingest.tables import read_rows
+    from schemas import features as f
+
+    rows = read_rows(str(log.items_path), f.ITEM_ID, pa.array([item.item_id for item in items], pa.string()))
+    about = {row[f.ITEM_ID]: row for row in rows.select([f.ITEM_ID, f.TITLE, f.CATEGORY]).to_pylist()}
+    answer["items"] = [{**about.get(x.item_id, {f.ITEM_ID: x.item_id}), "score": x.score} for x in items]
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, title=title, title_justify="left")
+    table.add_column("", justify="right")
+    for name in ("item", "title", "category"):
+        table.add_column(name)
+    table.add_column("score", justify="right")
+    for number, row in enumerate(answer["items"], start=1):
+        title, category = row.get(f.TITLE, ""), row.get(f.CATEGORY, "")
+        table.add_row(str(number), row[f.ITEM_ID], title, category, f"{row['score']:.4f}")
+    Console(markup=False, highlight=False).print(table)
+    if log.manifest.synthetic:
+        typer.echo("The catalogue is synthetic: simulated, not observed.")
