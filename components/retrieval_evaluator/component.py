@@ -1,5 +1,8 @@
 """RetrievalEvaluator: the candidate, what is live, popularity and random on the same test queries."""
 
+# mypy: disable-error-code="type-arg,attr-defined,arg-type,call-overload"
+# (TFX reads the annotations itself: inside the body they are artifacts and values)
+
 from tfx.types import artifact_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation
@@ -13,7 +16,7 @@ LIVE = "live"
 
 
 @component
-def RetrievalEvaluator(  # noqa: N802
+def RetrievalEvaluator(  # noqa: PLR0917  (TFX calls by name)
     packages: InputArtifact[Model],
     live: InputArtifact[Model],
     impressions: InputArtifact[Examples],

@@ -2,29 +2,21 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components.index_builder.build import read_records
-from components.retrieval_evaluator import queries as q
-from components.retrieval_evaluator.metrics import (
-    METRICS,
-    activity_slices,
-    compute_random_metrics,
-    compute_row_metrics,
-    per_user,
-)
-from schemas import features as f
+from components.retrieval_evaluator.metrics import METRICS, activity_slices, per_user
+from components.retrieval_evaluator.query_set import QueryBatch, QuerySet
+from components.retrieval_evaluator.rankers import PackageRanker, PopularityRanker, RandomRanker, Ranker
 
 METRICS_FILE = "metrics.json"
 PER_USER_FILE = "per_user.parquet"
 POPULARITY = "popularity"
 RANDOM = "random"
-_BATCH = 128
 
 
 def evaluate_packages(
@@ -33,6 +25,7 @@ def evaluate_packages(
     item_patterns: Sequence[str],
     output_dir: str,
     exclude_seen: bool,
+    *,
     split: str = "test",
 ) -> dict[str, Any]:
     """Ranks the whole catalogue for every clicked row, by each package, by popularity and at random.
@@ -51,94 +44,64 @@ def evaluate_packages(
     Raises:
       ValueError: if the split holds no clicked row.
     """
-    patterns = {name: [f"{impressions_uri}/Split-{name}/*"] for name in ("train", "eval", "test")}
-    item_ids = _read_item_ids(item_patterns)
-    targets = q.read_clicks(patterns[split])
-    if not len(targets.users):
-        raise ValueError(f"the {split} split holds no clicked row: nothing to evaluate on")
-    test_users = np.unique(targets.users)
-    seen = q.SeenItems(q.read_clicks([p for ps in patterns.values() for p in ps], test_users), item_ids)
-    train_clicks = q.count_clicks(patterns["train"], item_ids)
-    known_users = q.read_users(patterns["train"])
-
-    models = {name: tf.saved_model.load(path) for name, path in packages.items()}
-    rows: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in (*models, POPULARITY, RANDOM)}
-    shown: dict[str, set[bytes]] = {name: set() for name in models}
-    about: list[dict[str, np.ndarray]] = []
-    popularity = _Popularity(train_clicks)
-    for examples, columns in q.iterate_queries(patterns[split], _BATCH):
-        clicked_before = seen.before(columns[f.USER_ID], columns[f.TIMESTAMP])
-        excluded = clicked_before if exclude_seen else [np.array([], np.int64)] * len(clicked_before)
-        target_rows = _find(item_ids, columns[f.ITEM_ID])
-        # A target clicked before cannot be excluded from its own ranking: it is the right answer.
-        excluded = [r[r != t] for r, t in zip(excluded, target_rows, strict=True)]
-        for name, model in models.items():
-            found = model.signatures["recommend_examples"](
-                examples=tf.constant(examples), exclude_item_id=tf.constant(q.pad(excluded, item_ids))
-            )[f.ITEM_ID].numpy()
-            rows[name].append(compute_row_metrics(_rank_in(found, columns[f.ITEM_ID])))
-            shown[name].update(found[:, :100].ravel())
-        rows[POPULARITY].append(compute_row_metrics(popularity.rank(target_rows, excluded)))
-        rows[RANDOM].append(compute_random_metrics(len(item_ids) - np.array([len(e) for e in excluded])))
-        about.append(
-            {
-                "user": columns[f.USER_ID],
-                "known_user": np.isin(columns[f.USER_ID], known_users),
-                "new_item": (target_rows < 0) | (train_clicks[np.maximum(target_rows, 0)] == 0),
-                "clicks_so_far": np.array([len(r) for r in clicked_before]),
-            }
-        )
-    about_all = {name: np.concatenate([part[name] for part in about]) for name in about[0]}
-    metrics = {name: {m: np.concatenate([p[m] for p in parts]) for m in METRICS} for name, parts in rows.items()}
+    queries = QuerySet(impressions_uri, item_patterns, exclude_seen, split)
+    candidates = {name: PackageRanker(path) for name, path in packages.items()}
+    rankers: dict[str, Ranker] = {
+        **candidates,
+        POPULARITY: PopularityRanker(queries.train_clicks),
+        RANDOM: RandomRanker(),
+    }
+    metrics, about = measure(rankers, queries)
+    models = {name: _by_slice(values, about) for name, values in metrics.items()}
+    for name, ranker in candidates.items():
+        models[name]["all"]["coverage_100"] = ranker.compute_coverage(len(queries.catalogue))
     report = {
         "split": split,
         "exclude_seen": exclude_seen,
-        "num_queries": len(about_all["user"]),
-        "num_users": len(test_users),
-        "num_items": len(item_ids),
-        "models": {name: _by_slice(values, about_all) for name, values in metrics.items()},
+        "num_queries": len(about["user"]),
+        "num_users": len(queries.users),
+        "num_items": len(queries.catalogue),
+        "models": models,
     }
-    for name, items in shown.items():
-        report["models"][name]["all"]["coverage_100"] = len(items - {b""}) / len(item_ids)
-    _write(report, metrics, about_all, output_dir)
+    _write(report, metrics, about, output_dir)
     return report
 
 
-class _Popularity:
-    """The catalogue ranked by training clicks; ties in the order of the ids."""
+def measure(
+    rankers: Mapping[str, Ranker], queries: Iterable[QueryBatch]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Asks every ranker every query, in one pass over the queries.
 
-    def __init__(self, clicks: np.ndarray):
-        order = np.lexsort((np.arange(len(clicks)), -clicks))
-        self._rank = np.empty(len(clicks), np.int64)
-        self._rank[order] = np.arange(len(clicks))
+    Args:
+      rankers: by name.
+      queries: at least one batch.
 
-    def rank(self, targets: np.ndarray, excluded: list[np.ndarray]) -> np.ndarray:
-        """The targets' ranks [Q] once the excluded rows are gone; infinite for a target of -1."""
-        own = self._rank[np.maximum(targets, 0)].astype(np.float64)
-        above = [np.sum(self._rank[np.unique(e)] < r) for e, r in zip(excluded, own, strict=True)]
-        return np.where(targets >= 0, own - np.array(above), np.inf)
-
-
-def _find(item_ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Rows of the sorted catalogue, -1 for an item it lacks."""
-    rows = np.minimum(np.searchsorted(item_ids, wanted), len(item_ids) - 1)
-    return np.where(item_ids[rows] == wanted, rows, -1)
-
-
-def _rank_in(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The place [Q] of each target among its row of found ids [Q, k]; infinite where it is not."""
-    hits = found == targets[:, np.newaxis]
-    return np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
-
-
-def _read_item_ids(patterns: Sequence[str]) -> np.ndarray:
-    spec = {f.ITEM_ID: tf.io.FixedLenFeature([], tf.string)}
-    return np.unique(
-        np.concatenate([tf.io.parse_example(x, spec)[f.ITEM_ID].numpy() for x in read_records(patterns, 8192)])
-    )
+    Returns:
+      the `METRICS` of each query [Q], by ranker; and what the queries are about, each [Q]: `user`,
+      `known_user`, `new_item`, `clicks_so_far`.
+    """
+    rows: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in rankers}
+    about: list[dict[str, np.ndarray]] = []
+    for batch in queries:
+        for name, ranker in rankers.items():
+            rows[name].append(ranker.measure(batch))
+        about.append(
+            {
+                "user": batch.users,
+                "known_user": batch.known_user,
+                "new_item": batch.new_item,
+                "clicks_so_far": np.array([len(clicks) for clicks in batch.clicked_before]),
+            }
+        )
+    metrics = {
+        name: {m: np.concatenate([p[m] for p in parts]) for m in METRICS} for name, parts in rows.items()
+    }
+    return metrics, {name: np.concatenate([part[name] for part in about]) for name in about[0]}
 
 
-def _by_slice(values: dict[str, np.ndarray], about: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def _by_slice(
+    values: dict[str, np.ndarray], about: dict[str, np.ndarray]
+) -> dict[str, dict[str, float | None]]:
     """Means over users, for all queries and for each slice of them."""
     activity = activity_slices(about["clicks_so_far"])
     slices = {

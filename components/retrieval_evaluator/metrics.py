@@ -40,8 +40,10 @@ def compute_random_metrics(num_candidates: np.ndarray) -> dict[str, np.ndarray]:
 
 def per_user(users: np.ndarray, rows: dict[str, np.ndarray]) -> pd.DataFrame:
     """Means over each user's queries: one row per user, sorted by user."""
-    return pd.DataFrame({**rows, "queries": np.ones(len(users))}).groupby(users).agg(
-        {**{name: "mean" for name in rows}, "queries": "sum"}
+    return (
+        pd.DataFrame({**rows, "queries": np.ones(len(users))})
+        .groupby(users)
+        .agg({**{name: "mean" for name in rows}, "queries": "sum"})
     )
 
 
@@ -65,6 +67,21 @@ def bootstrap_lower_bound(
     Returns:
       mean and lower bound (percentile bootstrap, Efron & Tibshirani 1993, ch. 13).
     """
-    rng = np.random.default_rng(seed)
-    means = np.array([rng.choice(difference, len(difference)).mean() for _ in range(samples)])
+    means = _bootstrap_means(difference, samples, seed)
     return float(difference.mean()), float(np.quantile(means, 1.0 - confidence))
+
+
+def bootstrap_interval(
+    difference: np.ndarray, confidence: float, samples: int, seed: int = 0
+) -> tuple[float, float]:
+    """The two-sided percentile interval of the mean of paired differences; see `bootstrap_lower_bound`."""
+    means = _bootstrap_means(difference, samples, seed)
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def _bootstrap_means(values: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Means [samples] of values [U] drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    return np.array([rng.choice(values, len(values)).mean() for _ in range(samples)])

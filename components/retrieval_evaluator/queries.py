@@ -19,6 +19,29 @@ _COLUMNS = {
 _READ_BATCH = 8192
 
 
+class Catalogue:
+    """The items that are ranked, each once; a row is a place in the order of the ids.
+
+    Args:
+      item_ids: their ids, in any order, as often as they come.
+
+    Attributes:
+      ids: [N] sorted.
+    """
+
+    def __init__(self, item_ids: np.ndarray):
+        self.ids: np.ndarray = np.unique(item_ids)
+        self._index = pd.Index(self.ids)
+
+    def __len__(self) -> int:
+        """The number of items N."""
+        return len(self.ids)
+
+    def find(self, item_ids: np.ndarray) -> np.ndarray:
+        """The rows of items, -1 for those that are not there."""
+        return self._index.get_indexer(item_ids)
+
+
 @dataclasses.dataclass(frozen=True)
 class Clicks:
     """Clicked rows: users and items [C] as bytes, timestamps [C] in milliseconds."""
@@ -28,29 +51,33 @@ class Clicks:
     timestamps: np.ndarray
 
 
+def read_catalogue(patterns: Sequence[str]) -> Catalogue:
+    """The items of raw item examples."""
+    spec = {f.ITEM_ID: tf.io.FixedLenFeature([], tf.string)}
+    parts = [tf.io.parse_example(x, spec)[f.ITEM_ID].numpy() for x in read_records(patterns, _READ_BATCH)]
+    return Catalogue(np.concatenate(parts))
+
+
 def read_clicks(patterns: Sequence[str], users: np.ndarray | None = None) -> Clicks:
     """The clicked rows of some users, or of all."""
-    parts = [
-        (row[f.USER_ID], row[f.ITEM_ID], row[f.TIMESTAMP])
-        for row in _iterate(patterns)
-        if len(row[f.USER_ID])
-    ]
-    if users is not None:
-        keep = [np.isin(part[0], users) for part in parts]
-        parts = [tuple(values[k] for values in part) for part, k in zip(parts, keep, strict=True)]
-    if not parts:
-        return Clicks(np.array([], object), np.array([], object), np.array([], np.int64))
-    return Clicks(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-
-
-def count_clicks(patterns: Sequence[str], item_ids: np.ndarray) -> np.ndarray:
-    """Clicks of each item [N] of the sorted catalogue; other items are not counted."""
-    counts = np.zeros(len(item_ids), np.int64)
+    wanted = None if users is None else pd.Index(users)  # hashed: np.isin compares objects one by one
+    users_read, items, timestamps = [], [], []
     for row in _iterate(patterns):
-        positions = np.searchsorted(item_ids, row[f.ITEM_ID])
-        positions = np.minimum(positions, len(item_ids) - 1)
-        known = item_ids[positions] == row[f.ITEM_ID]
-        counts += np.bincount(positions[known], minlength=len(item_ids))
+        keep = slice(None) if wanted is None else wanted.get_indexer(row[f.USER_ID]) >= 0
+        users_read.append(row[f.USER_ID][keep])
+        items.append(row[f.ITEM_ID][keep])
+        timestamps.append(row[f.TIMESTAMP][keep])
+    if not users_read:
+        return Clicks(np.array([], object), np.array([], object), np.array([], np.int64))
+    return Clicks(np.concatenate(users_read), np.concatenate(items), np.concatenate(timestamps))
+
+
+def count_clicks(patterns: Sequence[str], catalogue: Catalogue) -> np.ndarray:
+    """Clicks of each item [N] of the catalogue; other items are not counted."""
+    counts = np.zeros(len(catalogue), np.int64)
+    for row in _iterate(patterns):
+        rows = catalogue.find(row[f.ITEM_ID])
+        counts += np.bincount(rows[rows >= 0], minlength=len(catalogue))
     return counts
 
 
@@ -60,7 +87,9 @@ def read_users(patterns: Sequence[str]) -> np.ndarray:
     return np.unique(np.concatenate(found)) if found else np.array([], object)
 
 
-def iterate_queries(patterns: Sequence[str], batch_size: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+def iterate_queries(
+    patterns: Sequence[str], batch_size: int
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """The clicked rows as batches of serialized examples [B] and their columns."""
     records = read_records(patterns, _READ_BATCH)
     clicked = records.map(
@@ -86,12 +115,12 @@ class SeenItems:
 
     Args:
       clicks: the users' clicks, of all splits.
-      item_ids: [N] the sorted catalogue.
+      catalogue: the items; clicks on others are dropped.
     """
 
-    def __init__(self, clicks: Clicks, item_ids: np.ndarray):
-        rows = np.searchsorted(item_ids, clicks.items)
-        known = item_ids[np.minimum(rows, len(item_ids) - 1)] == clicks.items
+    def __init__(self, clicks: Clicks, catalogue: Catalogue):
+        rows = catalogue.find(clicks.items)
+        known = rows >= 0
         frame = pd.DataFrame(
             {"user": clicks.users[known], "row": rows[known], "at": clicks.timestamps[known]}
         ).sort_values("at", kind="stable")
@@ -109,10 +138,10 @@ class SeenItems:
         return seen
 
 
-def pad(rows: list[np.ndarray], item_ids: np.ndarray) -> np.ndarray:
+def pad(rows: list[np.ndarray], catalogue: Catalogue) -> np.ndarray:
     """Lists of catalogue rows as a matrix of item ids [Q, longest], filled with ""."""
     lengths = np.array([len(r) for r in rows])
     padded = np.full((len(rows), max(int(lengths.max(initial=0)), 1)), b"", object)
     flat = np.concatenate(rows) if len(rows) else np.array([], np.int64)
-    padded[np.arange(padded.shape[1]) < lengths[:, np.newaxis]] = item_ids[flat.astype(np.int64)]
+    padded[np.arange(padded.shape[1]) < lengths[:, np.newaxis]] = catalogue.ids[flat.astype(np.int64)]
     return padded

@@ -1,0 +1,97 @@
+"""Rankers: whatever finds the place of each query's right answer in the catalogue."""
+
+import abc
+
+import numpy as np
+import tensorflow as tf
+
+from components.retrieval_evaluator.metrics import compute_random_metrics, compute_row_metrics
+from components.retrieval_evaluator.queries import pad
+from components.retrieval_evaluator.query_set import QueryBatch
+from schemas import features as f
+
+COVERAGE_DEPTH = 100
+
+
+class Ranker(abc.ABC):
+    """What is evaluated."""
+
+    @abc.abstractmethod
+    def measure(self, batch: QueryBatch) -> dict[str, np.ndarray]:
+        """The `METRICS` of each query [Q], once what is excluded is out of the ranking."""
+
+
+class OrderRanker(Ranker):
+    """A ranker that puts the items in one definite order per query."""
+
+    @abc.abstractmethod
+    def rank(self, batch: QueryBatch) -> np.ndarray:
+        """Each target's place [Q] from 0 among the items not excluded; infinite where it is not found."""
+
+    def measure(self, batch: QueryBatch) -> dict[str, np.ndarray]:
+        """See `Ranker`."""
+        return compute_row_metrics(self.rank(batch))
+
+
+class PackageRanker(OrderRanker):
+    """A retrieval package, asked through the signature that is served.
+
+    Args:
+      path: its SavedModel. It answers with the catalogue it was built on.
+
+    Attributes:
+      shown: ids of all items that came up among the first `COVERAGE_DEPTH` so far.
+    """
+
+    def __init__(self, path: str):
+        self._model = tf.saved_model.load(path)
+        self.shown: set[bytes] = set()
+
+    def rank(self, batch: QueryBatch) -> np.ndarray:
+        """See `OrderRanker`; infinite beyond the depth of the package."""
+        found = self._model.signatures["recommend_examples"](
+            examples=tf.constant(batch.examples),
+            exclude_item_id=tf.constant(pad(batch.excluded, batch.catalogue)),
+        )[f.ITEM_ID].numpy()
+        self.shown.update(found[:, :COVERAGE_DEPTH].ravel())
+        hits = found == batch.targets[:, np.newaxis]
+        return np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
+
+    def compute_coverage(self, num_items: int) -> float:
+        """Share of the catalogue among the items shown."""
+        return len(self.shown - {b""}) / num_items
+
+
+class PopularityRanker(OrderRanker):
+    """The catalogue by training clicks; ties in the order of the ids.
+
+    Args:
+      clicks: [N] training clicks of each item.
+    """
+
+    def __init__(self, clicks: np.ndarray):
+        self._rank = rank_by_popularity(clicks)
+
+    def rank(self, batch: QueryBatch) -> np.ndarray:
+        """See `OrderRanker`; infinite for a target that the catalogue lacks."""
+        own = self._rank[np.maximum(batch.target_rows, 0)].astype(np.float64)
+        above = [np.sum(self._rank[np.unique(e)] < r) for e, r in zip(batch.excluded, own, strict=True)]
+        return np.where(batch.target_rows >= 0, own - np.array(above), np.inf)
+
+
+class RandomRanker(Ranker):
+    """Any order as likely as any other; its metrics are expectations, in closed form."""
+
+    def measure(self, batch: QueryBatch) -> dict[str, np.ndarray]:
+        """See `Ranker`; 0 for a target that the catalogue lacks."""
+        num_excluded = np.array([len(np.unique(rows)) for rows in batch.excluded])
+        metrics = compute_random_metrics(len(batch.catalogue) - num_excluded)
+        return {name: np.where(batch.target_rows >= 0, values, 0.0) for name, values in metrics.items()}
+
+
+def rank_by_popularity(clicks: np.ndarray) -> np.ndarray:
+    """Each item's place [N] from 0 by clicks [N], most first; ties in the order of the rows."""
+    order = np.lexsort((np.arange(len(clicks)), -clicks))
+    ranks = np.empty(len(clicks), np.int64)
+    ranks[order] = np.arange(len(clicks))
+    return ranks

@@ -1,0 +1,309 @@
+from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.index_builder.package import BruteForce, RetrievalPackage
+from components.retrieval_evaluator.evaluate import measure
+from components.retrieval_evaluator.metrics import (
+    METRICS,
+    activity_slices,
+    bootstrap_interval,
+    bootstrap_lower_bound,
+    compute_random_metrics,
+    compute_row_metrics,
+    per_user,
+)
+from components.retrieval_evaluator.query_set import QuerySet
+from components.retrieval_evaluator.rankers import PackageRanker, PopularityRanker, RandomRanker
+from trainers.retrieval import export
+
+NUM_ITEMS = 40
+ITEM_IDS = [f"i{number:02d}" for number in range(NUM_ITEMS)]
+WIDTH = 6
+
+
+def make_example(user="u1", item="i00", timestamp=0, clicked=1, history=()):
+    def feature(value):
+        if isinstance(value, int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        values = [value] if isinstance(value, str) else value
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode() for v in values]))
+
+    values = {"user_id": user, "item_id": item, "timestamp": timestamp, "clicked": clicked}
+    features = {name: feature(value) for name, value in values.items()}
+    features["history_item_id"] = feature(list(history))
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def write_split(folder, name, examples):
+    path = folder / f"Split-{name}"
+    path.mkdir(parents=True)
+    with tf.io.TFRecordWriter(
+        str(path / "part.gz"), tf.io.TFRecordOptions(compression_type="GZIP")
+    ) as writer:
+        for example in examples:
+            writer.write(example)
+
+
+def make_queries(tmp_path, train=(), test=(), exclude_seen=True, items=ITEM_IDS):
+    """A query set over impressions given as arguments of `make_example`."""
+    for name, rows in (("train", train), ("eval", ()), ("test", test)):
+        write_split(tmp_path / "impressions", name, [make_example(**row) for row in rows])
+    write_split(tmp_path / "items", "catalogue", [make_example(item=item) for item in items])
+    return QuerySet(str(tmp_path / "impressions"), [str(tmp_path / "items" / "*" / "*")], exclude_seen)
+
+
+class Towers(tf.Module):
+    """The trainer's signatures: a query is the sum of its history's vectors and of its user's."""
+
+    def __init__(self, item_vectors, user_vectors):
+        super().__init__()
+        self.items = self._lookup(ITEM_IDS)
+        self.users = self._lookup([f"u{number}" for number in range(len(user_vectors))])
+        # Row 0 is for the unknown.
+        self.item_vectors = tf.Variable(np.vstack([np.zeros(WIDTH), item_vectors]), dtype=tf.float32)
+        self.user_vectors = tf.Variable(np.vstack([np.zeros(WIDTH), user_vectors]), dtype=tf.float32)
+
+    @staticmethod
+    def _lookup(keys):
+        values = tf.range(1, len(keys) + 1, dtype=tf.int64)
+        return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(tf.constant(keys), values), 0)
+
+    def _vectors(self, users, history):
+        pooled = tf.reduce_sum(tf.gather(self.item_vectors, self.items.lookup(history)), axis=1)
+        return {export.VECTORS: pooled + tf.gather(self.user_vectors, self.users.lookup(users))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
+    def query_vector(self, examples):
+        spec = {
+            "user_id": tf.io.FixedLenFeature([], tf.string),
+            "history_item_id": tf.io.RaggedFeature(tf.string),
+        }
+        row = tf.io.parse_example(examples, spec)
+        return self._vectors(row["user_id"], row["history_item_id"].to_tensor(""))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "user_id"),
+            tf.TensorSpec([None, None], tf.string, "history_item_id"),
+        ]
+    )
+    def query_vector_raw(self, user_id, history_item_id):
+        return self._vectors(user_id, history_item_id)
+
+
+def save_package(folder, item_vectors, user_vectors, depth):
+    towers = Towers(item_vectors, user_vectors)
+    signatures = {
+        export.QUERY_SIGNATURE: towers.query_vector,
+        export.QUERY_RAW_SIGNATURE: towers.query_vector_raw,
+    }
+    tf.saved_model.save(towers, str(folder / "towers"), signatures=signatures)
+    ids_file = folder / "ids.txt"
+    ids_file.write_text("\n".join(ITEM_IDS) + "\n")
+    vectors = item_vectors.astype(np.float32)
+    loaded = tf.saved_model.load(str(folder / "towers"))
+    ids = np.array([item.encode() for item in ITEM_IDS], object)
+    package = RetrievalPackage(loaded, ids, vectors, BruteForce(vectors), depth, str(ids_file))
+    package.save(str(folder / "package"))
+    return str(folder / "package")
+
+
+def sort_in_full(scores, target, excluded):
+    """The target's place among all items but the excluded; ties in the order of the ids."""
+    order = np.argsort(-scores, kind="stable")
+    return [row for row in order if row not in set(excluded)].index(target)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_ranks_of_a_package_equal_a_full_sort(tmp_path, exclude_seen):
+    rng = np.random.default_rng(0)
+    item_vectors = rng.integers(-1, 2, (NUM_ITEMS, WIDTH))  # few values: many equal scores
+    user_vectors = rng.integers(-1, 2, (3, WIDTH))
+    train, test, expected = [], [], []
+    for number in range(60):
+        user = f"u{number % 5}"  # u3 and u4 are unknown to the towers
+        clicked = rng.choice(NUM_ITEMS, int(rng.integers(0, 8)) if number % 5 != 4 else 0, replace=False)
+        target = int(rng.integers(NUM_ITEMS))
+        user = f"{user}" if number < 5 else f"{user}x{number}"
+        train += [{"user": user, "item": ITEM_IDS[i], "timestamp": 1} for i in clicked]
+        test.append(
+            {
+                "user": user,
+                "item": ITEM_IDS[target],
+                "timestamp": 5,
+                "history": [ITEM_IDS[i] for i in clicked],
+            }
+        )
+        own = user_vectors[int(user[1])] if user in ("u0", "u1", "u2") else np.zeros(WIDTH)
+        scores = item_vectors @ (item_vectors[clicked].sum(axis=0) + own)
+        excluded = [i for i in clicked if i != target] if exclude_seen else []
+        expected.append(sort_in_full(scores, target, excluded))
+
+    queries = make_queries(tmp_path, train, test, exclude_seen)
+    ranker = PackageRanker(save_package(tmp_path, item_vectors, user_vectors, depth=NUM_ITEMS))
+    ranks = np.concatenate([ranker.rank(batch) for batch in queries])
+
+    assert ranks.tolist() == expected
+    assert ranker.compute_coverage(NUM_ITEMS) == 1.0
+
+
+def test_a_target_beyond_the_depth_is_not_found(tmp_path):
+    item_vectors = np.zeros((NUM_ITEMS, WIDTH))
+    item_vectors[:, 0] = -np.arange(NUM_ITEMS)  # the first item is the best
+    test = [{"user": "u0", "item": item, "timestamp": 5} for item in ("i09", "i10")]
+    queries = make_queries(tmp_path, (), test)
+    ranker = PackageRanker(save_package(tmp_path, item_vectors, np.eye(1, WIDTH), depth=10))
+
+    assert np.concatenate([ranker.rank(batch) for batch in queries]).tolist() == [9, np.inf]
+    assert ranker.compute_coverage(NUM_ITEMS) == 10 / NUM_ITEMS
+
+
+def test_popularity_equals_a_full_sort(tmp_path):
+    rng = np.random.default_rng(1)
+    train = [
+        {"user": f"u{rng.integers(9)}", "item": ITEM_IDS[min(int(rng.exponential(6)), 39)], "timestamp": 1}
+        for _ in range(150)
+    ]
+    test = [{"user": f"u{rng.integers(12)}", "item": item, "timestamp": 5} for item in ITEM_IDS]
+    queries = make_queries(tmp_path, train, test)
+    clicks = np.array([sum(row["item"] == item for row in train) for item in ITEM_IDS])
+    seen = {row["user"]: {r["item"] for r in train if r["user"] == row["user"]} for row in test}
+
+    ranks = np.concatenate([PopularityRanker(queries.train_clicks).rank(batch) for batch in queries])
+
+    for row, rank in zip(test, ranks, strict=True):
+        excluded = [ITEM_IDS.index(item) for item in seen[row["user"]] - {row["item"]}]
+        assert rank == sort_in_full(clicks, ITEM_IDS.index(row["item"]), excluded)
+
+
+def test_random_equals_a_simulation(tmp_path):
+    train = [{"user": "u1", "item": item, "timestamp": 1} for item in ITEM_IDS[:4] * 2]  # clicked twice
+    queries = make_queries(tmp_path, train, [{"user": "u1", "item": "i20", "timestamp": 5}])
+    closed_form = RandomRanker().measure(next(iter(queries)))
+
+    drawn = compute_row_metrics(np.random.default_rng(0).integers(NUM_ITEMS - 4, size=400_000))
+
+    for name in METRICS:
+        assert closed_form[name] == pytest.approx(drawn[name].mean(), rel=0.01), name
+
+
+def test_random_with_fewer_items_than_the_depth():
+    metrics = compute_random_metrics(np.array([1, 4]))
+    assert metrics["recall_10"].tolist() == [1.0, 1.0]
+    assert metrics["ndcg_10"][0] == pytest.approx(1.0)
+    assert metrics["ndcg_10"][1] == pytest.approx(np.mean(1 / np.log2([2, 3, 4, 5])))
+
+
+def test_metrics_by_hand():
+    metrics = compute_row_metrics(np.array([0, 2, 9, 10, 499, np.inf]))
+    assert metrics["recall_10"].tolist() == [1, 1, 1, 0, 0, 0]
+    assert metrics["recall_100"].tolist() == [1, 1, 1, 1, 0, 0]
+    assert metrics["recall_500"].tolist() == [1, 1, 1, 1, 1, 0]
+    # 1 / log2(rank + 2): log2 of 2, 4 and 11
+    assert metrics["ndcg_10"] == pytest.approx([1, 0.5, 1 / 3.4594316, 0, 0, 0])
+    assert metrics["mrr"] == pytest.approx([1, 1 / 3, 0.1, 1 / 11, 1 / 500, 0])
+
+
+def test_a_user_counts_once():
+    users = np.array(["b", "a", "b", "b"], object)
+    table = per_user(users, {"recall_10": np.array([1.0, 0.5, 0.0, 0.5])})
+    assert table["recall_10"].to_dict() == {"a": 0.5, "b": 0.5}
+    assert table["queries"].to_dict() == {"a": 1, "b": 3}
+
+
+def test_what_was_seen_is_left_out_but_never_the_target(tmp_path):
+    train = [
+        {"item": "i01", "timestamp": 1},
+        {"item": "i02", "timestamp": 2},
+        {"item": "i03", "timestamp": 3, "clicked": 0},  # shown is not seen
+        {"item": "gone", "timestamp": 3},  # not in the catalogue
+        {"user": "u2", "item": "i09", "timestamp": 1},
+    ]
+    test = [
+        {"item": "i02", "timestamp": 5},  # clicked before: still the right answer
+        {"item": "i05", "timestamp": 6},
+        {"item": "i06", "timestamp": 6},  # the same moment as i05
+        {"item": "i07", "timestamp": 4},
+    ]
+    (batch,) = make_queries(tmp_path, train, test)
+
+    assert [rows.tolist() for rows in batch.clicked_before] == [[1, 2, 7], [1, 2, 7, 2], [1, 2, 7, 2], [1, 2]]
+    assert [sorted(set(rows.tolist())) for rows in batch.excluded] == [[1, 7], [1, 2, 7], [1, 2, 7], [1, 2]]
+    assert batch.whole_history.toarray().sum(axis=1).tolist() == [3, 3, 3, 2]  # ones, not counts
+    assert batch.whole_history.max() == 1
+
+
+def test_seen_items_can_be_kept(tmp_path):
+    train = [{"item": "i01", "timestamp": 1}]
+    (batch,) = make_queries(tmp_path, train, [{"item": "i02", "timestamp": 5}], exclude_seen=False)
+    assert [len(rows) for rows in batch.excluded] == [0]
+    assert [len(rows) for rows in batch.clicked_before] == [1]
+
+
+def test_what_is_known_comes_from_the_training_split(tmp_path):
+    train = [{"user": "a", "item": "i01"}, {"user": "b", "item": "i02", "clicked": 0}]
+    test = [
+        {"user": "a", "item": "i02", "timestamp": 5},
+        {"user": "b", "item": "i01", "timestamp": 5},
+        {"user": "c", "item": "i01", "timestamp": 5},
+        {"user": "c", "item": "gone", "timestamp": 6},
+    ]
+    (batch,) = make_queries(tmp_path, train, test)
+
+    assert batch.known_user.tolist() == [True, True, False, False]  # a row is enough, clicked or not
+    assert batch.new_item.tolist() == [True, False, False, True]
+    assert batch.target_rows.tolist() == [2, 1, 1, -1]
+    assert PopularityRanker(np.arange(NUM_ITEMS)).rank(batch)[-1] == np.inf
+    assert RandomRanker().measure(batch)["recall_100"].tolist() == [1, 1, 1, 0]
+
+
+def test_history_is_what_the_example_holds(tmp_path):
+    test = [
+        {"item": "i05", "timestamp": 5, "history": ["i03", "i01", "i03", "gone"]},
+        {"item": "i06", "timestamp": 5},
+    ]
+    (batch,) = make_queries(tmp_path, (), test)
+    assert batch.history.shape == (2, NUM_ITEMS)
+    assert [np.flatnonzero(row).tolist() for row in batch.history.toarray()] == [[1, 3], []]
+    assert batch.history.max() == 1
+
+
+def test_only_clicks_ask(tmp_path):
+    test = [{"item": "i05", "timestamp": 5, "clicked": 0}, {"item": "i06", "timestamp": 5}]
+    queries = make_queries(tmp_path, (), test)
+    metrics, about = measure({"random": RandomRanker()}, queries)
+    assert len(metrics["random"]["recall_10"]) == len(about["user"]) == 1
+
+
+def test_a_split_without_clicks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="test split holds no clicked row"):
+        make_queries(tmp_path, [{"item": "i01"}], [{"item": "i02", "clicked": 0}])
+
+
+def test_activity_is_in_deciles():
+    slices = activity_slices(np.arange(100))
+    assert [np.sum(slices == f"activity_{decile}") for decile in range(1, 11)] == [10] * 10
+    assert slices[0] == "activity_1"
+    assert slices[-1] == "activity_10"
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    below = inside = 0
+    for trial in range(200):
+        sample = rng.normal(0.3, 1.0, 60)
+        low, high = bootstrap_interval(sample, 0.9, 300, seed=trial)
+        mean, bound = bootstrap_lower_bound(sample, 0.95, 300, seed=trial)
+        assert mean == sample.mean()
+        assert bound == pytest.approx(low)  # 5% on one side is 90% on two
+        inside += low <= 0.3 <= high
+        below += bound <= 0.3
+    assert 0.83 <= inside / 200 <= 0.96
+    assert 0.89 <= below / 200 <= 0.99
+
+
+def test_bootstrap_of_a_constant_is_that_constant():
+    assert bootstrap_interval(np.full(7, 0.25), 0.95, 50) == (0.25, 0.25)
