@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from pipelines.commands import ask, import_sources, run, simulate
+from pipelines.commands import ask, bench, import_sources, run, simulate
 
 app = typer.Typer(
     name="winnow",
@@ -19,6 +19,7 @@ app.command("run")(run.run)
 app.command("recommend")(ask.recommend)
 app.command("similar")(ask.similar)
 app.add_typer(import_sources.app, name="import")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,54 @@
+"""Winnow's retrieval model, from the trainer to the package that is served."""
+
+import os
+from typing import Any
+
+from tensorflow_transform import TFTransformOutput
+
+from benchmarks.retrieval.data import EVAL, PreparedExamples
+from components.index_builder.build import BRUTE_FORCE, build_packages, package_dir
+from trainers.retrieval.config import RetrievalConfig
+from trainers.retrieval.export import export_towers
+from trainers.retrieval.train import train_and_evaluate
+
+_INDEX_RECALL = 0.9  # of the ScaNN flavour, which is built on the way and not measured here
+
+
+def train_package(
+    prepared: PreparedExamples, config: RetrievalConfig, depth: int, folder: str
+) -> tuple[str, dict[str, Any]]:
+    """Trains from scratch, exports and packages as the pipeline's own nodes do.
+
+    Args:
+      prepared: the examples.
+      config: the model's configuration, its seed included.
+      depth: items that the package returns.
+      folder: where everything is written.
+
+    Returns:
+      the exact package's directory; the best epoch (from 0) and its recall on the evaluation split.
+    """
+    transform_output = TFTransformOutput(prepared.transform_graph_uri)
+    result = train_and_evaluate(
+        config,
+        [f"{prepared.transformed_uri}/Split-train/*"],
+        [f"{prepared.transformed_uri}/Split-{EVAL}/*"],
+        transform_output,
+        log_dir=os.path.join(folder, "log"),
+    )
+    towers_dir, packages_dir = os.path.join(folder, "towers"), os.path.join(folder, "packages")
+    export_towers(result.model, transform_output, towers_dir, {})
+    build_packages(
+        towers_dir,
+        prepared.item_patterns,
+        [f"{prepared.impressions_uri}/Split-{EVAL}/*"],
+        packages_dir,
+        os.path.join(folder, "report"),
+        depth,
+        _INDEX_RECALL,
+    )
+    recall = result.history["val_recall_100"][result.best_epoch]
+    return package_dir(packages_dir, BRUTE_FORCE), {
+        "epoch": result.best_epoch,
+        "eval_recall_100": float(recall),
+    }

@@ -1,0 +1,169 @@
+"""`winnow bench`: measurements beside what a user would pick instead."""
+
+import dataclasses
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from benchmarks.retrieval.data import BenchmarkData
+    from pipelines.config import RunConfig
+    from pipelines.paths import RunPaths
+    from sources.event_log import EventLog
+
+app = typer.Typer(help="Measure models beside what one would pick instead.", no_args_is_help=True)
+
+DEFAULT_ROOT = Path("runs/bench")
+FULL_SEEDS = 5
+
+
+@app.callback()
+def _bench() -> None:
+    """Keeps `retrieval` a command of its own while it is the only one."""
+
+
+@app.command()
+def retrieval(
+    events: Annotated[
+        Path, typer.Option("--events", help="The event log.", show_default=False, resolve_path=True)
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
+    ] = None,
+    root: Annotated[
+        Path, typer.Option("--root", help="Directory of artifacts and results.", resolve_path=True)
+    ] = DEFAULT_ROOT,
+    *,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the models that have one.")] = 3,
+    full: Annotated[bool, typer.Option("--full", help=f"The full study: {FULL_SEEDS} seeds.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as one line of JSON, last.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw a picture.", show_default=False)
+    ] = None,
+) -> None:
+    """Winnow's retrieval against popularity, random, item-kNN, EASE and the TFRS tutorial's model.
+
+    Split by time; the same history, exclusions and queries for all. A stopped study goes on where it was:
+    what is measured is kept under ROOT/bench/retrieval.
+    """
+    from benchmarks.retrieval.models import list_models
+    from benchmarks.retrieval.results import ResultStore
+    from benchmarks.retrieval.study import Study, run_study
+    from pipelines.code_fingerprint import compute_code_fingerprint
+    from pipelines.config import load_config
+    from pipelines.paths import RunPaths
+    from sources.event_log import ORACLE_DIR, EventLog
+
+    settings, paths, log = load_config(config), RunPaths(root), EventLog(events)
+    manifest = log.manifest
+    has_oracle = manifest.synthetic and (log.path / ORACLE_DIR).is_dir()
+    models = list_models(settings.retrieval, settings.index.depth, has_oracle=has_oracle)
+    first = settings.retrieval.seed
+    num_seeds = max(seeds, FULL_SEEDS) if full else seeds
+    with ExitStack() as stack:
+        loader = _DataLoader(log, settings, paths, stack)
+        study = Study(
+            models=models,
+            seeds=range(first, first + num_seeds),
+            data_key=_make_data_key(log, settings),
+            load_data=loader.load,
+            fingerprint=compute_code_fingerprint,
+        )
+        store = ResultStore(paths.root / "bench" / "retrieval")
+        results, facts = run_study(study, store, _say)
+
+    from benchmarks.retrieval.report import print_report
+    from benchmarks.retrieval.summary import summarize
+
+    protocol = {
+        **facts,
+        "source": manifest.source,
+        "synthetic": manifest.synthetic,
+        "split": "by time",
+        "seen_removed": settings.gates.exclude_seen,
+    }
+    summary = summarize(results, protocol)
+    print_report(summary, models)
+    if plot is not None:
+        from benchmarks.retrieval.plot import save_plot
+
+        save_plot(summary, models, plot)
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _make_data_key(log: "EventLog", config: "RunConfig") -> dict[str, Any]:
+    """Everything the examples and the protocol depend on."""
+    from pipelines.code_fingerprint import compute_code_fingerprint
+    from schemas.features import ExampleType, load_schema
+
+    source = log.manifest.schema
+    return {
+        "events": log.fingerprint(),
+        "splits": dataclasses.asdict(config.splits),
+        "exclude_seen": config.gates.exclude_seen,
+        "schemas": [str(load_schema(source, kind)) for kind in ExampleType],
+        "ingestion": compute_code_fingerprint("components.event_ingest.component", "trainers.preprocessing"),
+    }
+
+
+class _DataLoader:
+    """Runs the pipeline's nodes up to Transform, once, when the first model asks for data.
+
+    Args:
+      log: the event log.
+      config: what the run is told.
+      paths: where it runs.
+      stack: keeps what TFX and TensorFlow log away from the terminal until it is closed.
+    """
+
+    def __init__(self, log: "EventLog", config: "RunConfig", paths: "RunPaths", stack: ExitStack):
+        self._log = log
+        self._config = config
+        self._paths = paths
+        self._stack = stack
+        self._data: BenchmarkData | None = None
+
+    def load(self) -> "BenchmarkData":
+        """The data of the study."""
+        if self._data is None:
+            self._data = self._prepare()
+        return self._data
+
+    def _prepare(self) -> "BenchmarkData":
+        from pipelines.commands.node_view import NodeView
+        from pipelines.run_log import write_log_to
+
+        self._paths.root.mkdir(parents=True, exist_ok=True)
+        log_file = self._stack.enter_context(write_log_to(self._paths.logs))
+        with NodeView(sys.stderr) as view:
+            view.note("starting TFX")
+            from benchmarks.retrieval.data import BenchmarkData, PreparedExamples
+            from pipelines.local_runner import NodeFailedError, run_pipeline
+            from pipelines.pipeline import create_pipeline
+
+            pipeline = create_pipeline(self._log, self._config, self._paths)
+            view.start([component.id for component in pipeline.components])
+            try:
+                metadata = run_pipeline(pipeline, self._paths, view.update, to_node="Transform")
+            except NodeFailedError as error:
+                raise SystemExit(f"winnow: {error}\nThe whole story: {log_file}") from error
+        ingested, transformed = metadata.outputs("EventIngest"), metadata.outputs("Transform")
+        prepared = PreparedExamples(
+            events_dir=self._log.path,
+            impressions_uri=ingested["impressions"].uri,
+            item_patterns=[f"{ingested['items'].uri}/Split-*/*"],
+            transformed_uri=transformed["transformed_examples"].uri,
+            transform_graph_uri=transformed["transform_graph"].uri,
+        )
+        return BenchmarkData(prepared, self._config.gates.exclude_seen)
