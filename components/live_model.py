@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from tfx.types.artifact import Artifact
 from tfx.v1.dsl.components import OutputArtifact, Parameter, component
 from tfx.v1.types.standard_artifacts import Model
 
@@ -19,7 +20,7 @@ CONTENT_PROPERTY = "content_hash"
 
 
 @component
-def LiveModel(  # noqa: N802
+def LiveModel(
     live: OutputArtifact[Model],
     serving_dir: Parameter[str],
     version: Parameter[str],
@@ -33,6 +34,11 @@ def LiveModel(  # noqa: N802
       version: what `find_live_version` says; a parameter, so that a push runs this node again.
       code_fingerprint: see `pipelines.code_fingerprint`.
     """
+    copy_live(live, serving_dir, version)
+
+
+def copy_live(live: Artifact, serving_dir: str, version: str) -> None:
+    """Copies a version of every flavour to the artifact; a later clean-up cannot take it from the run."""
     live.set_string_custom_property(VERSION_PROPERTY, version)
     if version:
         for flavour, source in live_folders(serving_dir, version).items():
@@ -48,7 +54,8 @@ def model_dir(serving_dir: str | Path, flavour: str) -> Path:
 def find_live_version(serving_dir: str | Path) -> str:
     """The newest version that is there in every flavour, "" where there is none."""
     versions = [
-        {p.name for p in model_dir(serving_dir, flavour).glob("*") if p.name.isdecimal()} for flavour in FLAVOURS
+        {p.name for p in model_dir(serving_dir, flavour).glob("*") if p.name.isdecimal()}
+        for flavour in FLAVOURS
     ]
     complete = set.intersection(*versions)
     return max(complete, key=int, default="")

@@ -51,7 +51,7 @@ class Check:
 
 
 @component
-def RetrievalGate(  # noqa: N802
+def RetrievalGate(
     packages: InputArtifact[Model],
     live: InputArtifact[Model],
     evaluation: InputArtifact[ModelEvaluation],
@@ -133,9 +133,7 @@ def check_retrieval(
             f"{thresholds.confidence:.0%} lower bound over {len(difference)} users is compared"
         )
         checks.append(Check(f"{METRIC}, against {other}", lower, bound, detail=detail))
-    checks.append(
-        Check(f"index recall at {index['depth']}", index["recall"], thresholds.min_index_recall)
-    )
+    checks.append(Check(f"index recall at {index['depth']}", index["recall"], thresholds.min_index_recall))
     checks.append(
         Check("index latency ms", index["latency_ms"]["p50"], thresholds.max_index_latency_ms, at_most=True)
     )

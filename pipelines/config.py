@@ -22,6 +22,12 @@ class SplitConfig:
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
+    def __post_init__(self) -> None:
+        if self.eval_fraction + self.test_fraction >= 1.0:
+            raise ValueError(
+                "eval_fraction and test_fraction together must be less than 1: training needs rows"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class IndexConfig:
@@ -38,7 +44,7 @@ class GateConfig:
     """What the retrieval model must reach on the test split to be pushed."""
 
     min_recall_100: Fraction = 0.02
-    live_tolerance: Annotated[float, Field(ge=0)] = 0.005  # recall@100 it may lose against what is live
+    live_tolerance: Annotated[float, Field(ge=0)] = 0.02  # recall@100 it may lose against what is live
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # one-sided, of the paired bootstrap
     bootstrap_samples: Positive = 2000
     exclude_seen: bool = True  # rank without what the user clicked before

@@ -8,7 +8,7 @@ from components.event_ingest.ingest import SplitFractions, ingest_events
 
 
 @component(use_beam=True)
-def EventIngest(  # noqa: N802
+def EventIngest(
     impressions: OutputArtifact[Examples],
     pages: OutputArtifact[Examples],
     items: OutputArtifact[Examples],

@@ -148,4 +148,6 @@ class _WriteItems(beam.DoFn):
         for group in range(file.num_row_groups):
             records = encode_examples(file.read_row_group(group), schema)
             _write_records(self._uri, CATALOGUE, group, file.num_row_groups, records)
-            beam.metrics.Metrics.counter(_NAMESPACE, f"{f.ExampleType.ITEM.value}/{CATALOGUE}").inc(len(records))
+            beam.metrics.Metrics.counter(_NAMESPACE, f"{f.ExampleType.ITEM.value}/{CATALOGUE}").inc(
+                len(records)
+            )

@@ -124,9 +124,7 @@ def build_impressions(
     return add_history(shown, select_clicks(rows, items), history_columns)
 
 
-def build_pages(
-    rows: pa.Table, users: pa.Table, items: pa.Table, history_columns: Sequence[str]
-) -> pa.Table:
+def build_pages(rows: pa.Table, users: pa.Table, items: pa.Table, history_columns: Sequence[str]) -> pa.Table:
     """One row per request, with its candidates as aligned lists: the shown by position, then the rest."""
     rows = rows.take(
         pc.sort_indices(
@@ -135,7 +133,9 @@ def build_pages(
         )
     )
     requests = rows.column(f.REQUEST_ID).combine_chunks()
-    is_first = np.concatenate([[True], pc.not_equal(requests[1:], requests[:-1]).to_numpy(zero_copy_only=False)])
+    is_first = np.concatenate(
+        [[True], pc.not_equal(requests[1:], requests[:-1]).to_numpy(zero_copy_only=False)]
+    )
     offsets = pa.array(np.append(np.flatnonzero(is_first), rows.num_rows), pa.int32())
     lists = {
         f.ITEM_ID: rows.column(f.ITEM_ID),

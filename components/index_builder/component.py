@@ -10,7 +10,7 @@ from components.index_builder.build import build_packages
 
 
 @component
-def IndexBuilder(  # noqa: N802
+def IndexBuilder(
     model: InputArtifact[Model],
     items: InputArtifact[Examples],
     impressions: InputArtifact[Examples],
@@ -23,7 +23,9 @@ def IndexBuilder(  # noqa: N802
     """Builds the exact and the ScaNN package; the index is tuned and measured on evaluation queries."""
     build_packages(
         towers_dir=path_utils.serving_model_path(model.uri),
-        item_patterns=[f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)],
+        item_patterns=[
+            f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)
+        ],
         query_patterns=[f"{impressions.uri}/Split-eval/*"],
         packages_dir=packages.uri,
         report_dir=report.uri,

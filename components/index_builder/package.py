@@ -59,7 +59,9 @@ class RetrievalPackage(tf.Module):
         self._towers = towers
         self._search = search
         self._depth = min(depth, len(item_ids))
-        self._item_ids = tf.Variable(item_ids.astype(object), trainable=False, dtype=tf.string, name="item_ids")
+        self._item_ids = tf.Variable(
+            item_ids.astype(object), trainable=False, dtype=tf.string, name="item_ids"
+        )
         self._vectors = tf.Variable(vectors, trainable=False, name="catalogue_vectors")
         self._rows = tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
@@ -107,7 +109,9 @@ class RetrievalPackage(tf.Module):
             tf.TensorSpec([None, None], tf.string, EXCLUDE),
         ]
     )
-    def from_examples_excluding(self, examples: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+    def from_examples_excluding(
+        self, examples: tf.Tensor, exclude_item_id: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """The same without the items [B, E] named in `exclude_item_id`."""
         queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
         return self._answer(queries, exclude_item_id)

@@ -39,7 +39,7 @@ class ScannIndex(tf.Module):
         self.setting = SearchSetting(self.num_leaves, 1.0)
 
     def __call__(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """About the k best rows by inner product."""
+        """About the k best rows by inner product; NaN and -1 where it found fewer."""
         searcher = scann_ops.searcher_from_module(self._state)
         if not self.num_leaves:
             result = searcher.search_batched(queries, final_num_neighbors=k)
@@ -51,7 +51,12 @@ class ScannIndex(tf.Module):
                 pre_reorder_num_neighbors=reorder,
                 leaves_to_search=self.setting.leaves_to_search,
             )
-        return result.distances, result.indices
+        # The op returns as many columns as the luckiest query of the batch has results.
+        missing = [[0, 0], [0, tf.maximum(k - tf.shape(result.indices)[1], 0)]]
+        return (
+            tf.pad(result.distances, missing, constant_values=float("nan")),
+            tf.pad(result.indices, missing, constant_values=-1),
+        )
 
 
 @dataclasses.dataclass(frozen=True)

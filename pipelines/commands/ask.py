@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 CountOption = Annotated[int, typer.Option("--k", min=1, max=500, help="How many items.")]
 FlavourOption = Annotated[
-    str, typer.Option("--flavour", help="brute_force (exact) or scann (approximate): which of the two to ask.")
+    str,
+    typer.Option("--flavour", help="brute_force (exact) or scann (approximate): which of the two to ask."),
 ]
 
 
@@ -69,7 +70,9 @@ def _open(root: Path, flavour: str) -> tuple["EventLog", "PushedVersion"]:
     from sources.event_log import EventLog
 
     if flavour not in FLAVOURS:
-        raise typer.BadParameter(f"{flavour!r}: expected one of {', '.join(FLAVOURS)}", param_hint="--flavour")
+        raise typer.BadParameter(
+            f"{flavour!r}: expected one of {', '.join(FLAVOURS)}", param_hint="--flavour"
+        )
     paths = RunPaths(root)
     try:
         pushed = PushedVersion(paths.serving, flavour)

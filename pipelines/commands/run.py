@@ -38,9 +38,7 @@ def run(
         str | None,
         typer.Option("--from", help="First node to run; earlier results are reused.", show_default=False),
     ] = None,
-    to_node: Annotated[
-        str | None, typer.Option("--to", help="Last node to run.", show_default=False)
-    ] = None,
+    to_node: Annotated[str | None, typer.Option("--to", help="Last node to run.", show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ingests, validates, trains, evaluates and, if every gate passes, pushes.
@@ -98,9 +96,7 @@ def _simulate_default(events: Path) -> None:
         simulate(
             config,
             events,
-            lambda day, _: progress(
-                "simulating days", (day - config.start_date).days + 1, config.num_days
-            ),
+            lambda day, _: progress("simulating days", (day - config.start_date).days + 1, config.num_days),
         )
 
 
@@ -173,4 +169,6 @@ def _print_result(result: dict[str, Any]) -> None:
     elif result["verdict"] == "partial":
         console.print("The nodes asked for have run; nothing was pushed.")
     else:
-        console.print(f"Nothing pushed: version {result['live_version']} is live already, with equal content.")
+        console.print(
+            f"Nothing pushed: version {result['live_version']} is live already, with equal content."
+        )

@@ -1,0 +1,92 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.retrieval_evaluator.metrics import bootstrap_lower_bound
+from components.retrieval_gate import Check, RetrievalThresholds, check_retrieval
+
+THRESHOLDS = RetrievalThresholds(
+    min_recall_100=0.1,
+    live_tolerance=0.02,
+    confidence=0.95,
+    bootstrap_samples=500,
+    min_index_recall=0.95,
+    max_index_latency_ms=20.0,
+)
+INDEX = {"depth": 500, "recall": 0.97, "latency_ms": {"p50": 1.0, "p99": 2.0}}
+
+
+def make_checks(values, index=INDEX, compare_with_live=True):
+    """Checks of models given as {name: per-user recall}."""
+    per_user = pd.concat(
+        pd.DataFrame({"model": name, "user_id": np.arange(len(v)), "recall_100": v})
+        for name, v in values.items()
+    )
+    metrics = {"models": {name: {"all": {"recall_100": float(np.mean(v))}} for name, v in values.items()}}
+    checks = check_retrieval(per_user, metrics, index, THRESHOLDS, compare_with_live)
+    return {check.name: check for check in checks}
+
+
+def users(mean, seed=0, size=400):
+    return np.clip(np.random.default_rng(seed).normal(mean, 0.1, size), 0, 1)
+
+
+BASELINES = {"popularity": users(0.2, 1), "random": users(0.05, 2)}
+
+
+def test_a_good_model_passes_every_check():
+    checks = make_checks({"candidate": users(0.4), "live": users(0.39, 3), **BASELINES})
+    assert len(checks) == 6 and all(check.passed for check in checks.values())
+
+
+@pytest.mark.parametrize(
+    ("values", "failed"),
+    [
+        ({"candidate": users(0.08), **BASELINES}, {"recall_100, floor", "recall_100, against popularity"}),
+        ({"candidate": users(0.201, 7), **BASELINES}, {"recall_100, against popularity"}),
+        ({"candidate": users(0.4), "live": users(0.6, 3), **BASELINES}, {"recall_100, against live"}),
+        ({"candidate": np.full(400, np.nan), **BASELINES}, None),
+    ],
+)
+def test_a_bad_model_fails_what_it_should(values, failed):
+    checks = make_checks(values)
+    names = {name for name, check in checks.items() if not check.passed}
+    assert names == failed if failed is not None else "recall_100, floor" in names
+
+
+def test_a_slightly_worse_model_passes_within_the_tolerance():
+    live = users(0.4, 3)
+    checks = make_checks({"candidate": live - 0.005, "live": live, **BASELINES})
+    assert checks["recall_100, against live"].passed
+    checks = make_checks({"candidate": live - 0.03, "live": live, **BASELINES})
+    assert not checks["recall_100, against live"].passed
+    assert checks["recall_100, against live"].missed_by == pytest.approx(0.01, abs=1e-9)
+
+
+def test_a_candidate_equal_to_what_is_live_is_not_compared_with_itself():
+    checks = make_checks({"candidate": users(0.4), "live": users(0.4), **BASELINES}, compare_with_live=False)
+    assert "recall_100, against live" not in checks
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({"recall": 0.94}, "index recall at 500"),
+        ({"latency_ms": {"p50": 21.0, "p99": 30.0}}, "index latency ms"),
+    ],
+)
+def test_a_bad_index_fails(change, failed):
+    checks = make_checks({"candidate": users(0.4), **BASELINES}, index={**INDEX, **change})
+    assert [name for name, check in checks.items() if not check.passed] == [failed]
+
+
+def test_nan_never_passes():
+    assert not Check("x", float("nan"), 0.0).passed
+    assert not Check("x", float("nan"), 0.0, at_most=True).passed
+
+
+def test_the_bootstrap_bound_covers_as_often_as_it_says():
+    """Known answer: of many samples with mean 0, about 95 % of the lower bounds lie below 0."""
+    rng = np.random.default_rng(0)
+    bounds = [bootstrap_lower_bound(rng.normal(0, 1, 200), 0.95, 400, seed)[1] for seed in range(300)]
+    assert 0.92 < np.mean(np.array(bounds) < 0) < 0.98

@@ -1,0 +1,1 @@
+from pipelines import tensorflow_setup  # noqa: F401  (before anything imports TensorFlow)
