@@ -26,7 +26,7 @@ def train_package(
       folder: where everything is written.
 
     Returns:
-      the exact package's directory; the best epoch (from 0) and its recall on the evaluation split.
+      the exact package's directory; the best epoch (from 0) and what it reached on the evaluation split.
     """
     transform_output = TFTransformOutput(prepared.transform_graph_uri)
     result = train_and_evaluate(
@@ -42,13 +42,11 @@ def train_package(
         towers_dir,
         prepared.item_patterns,
         [f"{prepared.impressions_uri}/Split-{EVAL}/*"],
-        packages_dir,
-        os.path.join(folder, "report"),
-        depth,
-        _INDEX_RECALL,
+        packages_dir=packages_dir,
+        report_dir=os.path.join(folder, "report"),
+        depth=depth,
+        target_recall=_INDEX_RECALL,
     )
-    recall = result.history["val_recall_100"][result.best_epoch]
-    return package_dir(packages_dir, BRUTE_FORCE), {
-        "epoch": result.best_epoch,
-        "eval_recall_100": float(recall),
-    }
+    on_eval = {name: values for name, values in result.history.items() if name.startswith("val_")}
+    training = {name: float(values[result.best_epoch]) for name, values in on_eval.items()}
+    return package_dir(packages_dir, BRUTE_FORCE), {"epoch": result.best_epoch, **training}
