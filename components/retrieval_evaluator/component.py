@@ -16,7 +16,7 @@ LIVE = "live"
 
 
 @component
-def RetrievalEvaluator(  # noqa: PLR0917  (TFX calls by name)
+def RetrievalEvaluator(
     packages: InputArtifact[Model],
     live: InputArtifact[Model],
     impressions: InputArtifact[Examples],

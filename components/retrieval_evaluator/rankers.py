@@ -11,6 +11,8 @@ from components.retrieval_evaluator.query_set import QueryBatch
 from schemas import features as f
 
 COVERAGE_DEPTH = 100
+_TYPICAL_DEPTH = 500
+_MAX_COMPARISONS = 1 << 27  # a byte each
 
 
 class Ranker(abc.ABC):
@@ -49,13 +51,16 @@ class PackageRanker(OrderRanker):
 
     def rank(self, batch: QueryBatch) -> np.ndarray:
         """See `OrderRanker`; infinite beyond the depth of the package."""
-        found = self._model.signatures["recommend_examples"](
-            examples=tf.constant(batch.examples),
-            exclude_item_id=tf.constant(pad(batch.excluded, batch.catalogue)),
-        )[f.ITEM_ID].numpy()
-        self.shown.update(found[:, :COVERAGE_DEPTH].ravel())
-        hits = found == batch.targets[:, np.newaxis]
-        return np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
+        ranks = np.empty(len(batch.users))
+        for part in _split_by_exclusions([len(rows) for rows in batch.excluded]):
+            excluded = pad([batch.excluded[query] for query in part], batch.catalogue)
+            found = self._model.signatures["recommend_examples"](
+                examples=tf.constant(batch.examples[part]), exclude_item_id=tf.constant(excluded)
+            )[f.ITEM_ID].numpy()
+            self.shown.update(found[:, :COVERAGE_DEPTH].ravel())
+            hits = found == batch.targets[part, np.newaxis]
+            ranks[part] = np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
+        return ranks
 
     def compute_coverage(self, num_items: int) -> float:
         """Share of the catalogue among the items shown."""
@@ -87,6 +92,23 @@ class RandomRanker(Ranker):
         num_excluded = np.array([len(np.unique(rows)) for rows in batch.excluded])
         metrics = compute_random_metrics(len(batch.catalogue) - num_excluded)
         return {name: np.where(batch.target_rows >= 0, values, 0.0) for name, values in metrics.items()}
+
+
+def _split_by_exclusions(counts: list[int]) -> list[np.ndarray]:
+    """Queries in groups, those with few exclusions first, so that no group costs the package much memory.
+
+    The package compares every item it finds with every exclusion: queries x (depth + E) x E, where E is the
+    largest number of exclusions of the group. A few heavy users would take gigabytes.
+    """
+    order = np.argsort(counts, kind="stable")
+    costs = np.array([max(count, 1) * (count + _TYPICAL_DEPTH) for count in counts])[order]
+    groups, start = [], 0
+    for stop in range(1, len(order) + 1):
+        # Sorted: the last query of a group sets its width.
+        if stop == len(order) or (stop - start + 1) * costs[stop] > _MAX_COMPARISONS:
+            groups.append(order[start:stop])
+            start = stop
+    return groups
 
 
 def rank_by_popularity(clicks: np.ndarray) -> np.ndarray:

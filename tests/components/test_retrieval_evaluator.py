@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.retrieval_evaluator import rankers
 from components.index_builder.package import BruteForce, RetrievalPackage
 from components.retrieval_evaluator.evaluate import measure
 from components.retrieval_evaluator.metrics import (
@@ -148,6 +149,24 @@ def test_ranks_of_a_package_equal_a_full_sort(tmp_path, exclude_seen):
 
     assert ranks.tolist() == expected
     assert ranker.compute_coverage(NUM_ITEMS) == 1.0
+
+
+def test_queries_with_many_exclusions_are_asked_apart(tmp_path, monkeypatch):
+    counts = [3, 900, 0, 2500, 3, 2500]
+    groups = [group.tolist() for group in rankers._split_by_exclusions(counts)]
+    assert groups == [[2, 0, 4, 1, 3, 5]]
+    monkeypatch.setattr(rankers, "_MAX_COMPARISONS", 8_000_000)
+    groups = [group.tolist() for group in rankers._split_by_exclusions(counts)]
+    assert groups == [[2, 0, 4, 1], [3], [5]]
+
+    item_vectors = np.random.default_rng(0).integers(-1, 2, (NUM_ITEMS, WIDTH))
+    train = [{"user": f"u{n % 7}", "item": item, "timestamp": 1} for n, item in enumerate(ITEM_IDS * 2)]
+    test = [{"user": f"u{n % 9}", "item": item, "timestamp": 5} for n, item in enumerate(ITEM_IDS)]
+    (batch,) = make_queries(tmp_path, train, test)
+    ranker = PackageRanker(save_package(tmp_path, item_vectors, np.ones((9, WIDTH)), depth=NUM_ITEMS))
+    at_once = ranker.rank(batch)
+    monkeypatch.setattr(rankers, "_MAX_COMPARISONS", 1)
+    assert (ranker.rank(batch) == at_once).all()
 
 
 def test_a_target_beyond_the_depth_is_not_found(tmp_path):
