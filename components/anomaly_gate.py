@@ -15,7 +15,7 @@ class AnomalyError(ValueError):
 
 
 @component
-def AnomalyGate(  # noqa: N802
+def AnomalyGate(
     impression_anomalies: InputArtifact[ExampleAnomalies],
     page_anomalies: InputArtifact[ExampleAnomalies],
     item_anomalies: InputArtifact[ExampleAnomalies],

@@ -36,7 +36,7 @@ class Executor(executor.Executor):
     beside it and renames. The exact flavour is renamed last: it is the one the live version is found by.
     """
 
-    def Do(  # noqa: N802
+    def Do(
         self,
         input_dict: dict[str, list[Artifact]],
         output_dict: dict[str, list[Artifact]],

@@ -56,14 +56,14 @@ class RunConfig:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    splits: SplitConfig = SplitConfig()
-    retrieval: RetrievalConfig = RetrievalConfig()
-    index: IndexConfig = IndexConfig()
-    gates: GateConfig = GateConfig()
+    splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
+    index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
+    gates: GateConfig = dataclasses.field(default_factory=GateConfig)
 
 
 for _section in (SplitConfig, RetrievalConfig, IndexConfig, GateConfig):
-    _section.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    _section.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[union-attr]
 
 
 def load_config(path: str | Path | None) -> RunConfig:

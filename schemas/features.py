@@ -154,7 +154,7 @@ def _read_feature(proto: schema_pb2.Feature) -> Feature:
             name, _, size = value.partition(":")
             encodings.append(Encoding(name, int(size or 0)))
         else:
-            raise ValueError(f"feature {proto.name!r}: unknown tag {tag!r}; expected role=, group= or encode=")
+            raise ValueError(f"feature {proto.name!r}: unknown tag {tag!r}; expected role=, group=, encode=")
     if role is None:
         raise ValueError(f"feature {proto.name!r}: no role= tag; expected one of {[r.value for r in Role]}")
     return Feature(

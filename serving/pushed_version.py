@@ -80,7 +80,7 @@ class PushedVersion:
         self.version = find_live_version(serving_dir)
         if not self.version:
             raise NothingPushedError(
-                f"{serving_dir}: nothing has been pushed yet; `winnow run` pushes a version that passes its gates"
+                f"{serving_dir}: nothing was pushed yet; `winnow run` pushes what passes its gates"
             )
         self._model = tf.saved_model.load(str(live_folders(serving_dir, self.version)[flavour]))
 

@@ -62,7 +62,7 @@ def events(
     schema: Annotated[
         str | None,
         typer.Option(
-            help="The folder under schemas/ that describes your own columns.",
+            help="Describes your own columns: a folder under schemas/, or the path of one like it.",
             show_default="what event_log.json names, or core",
         ),
     ] = None,
@@ -72,16 +72,18 @@ def events(
     from sources.events import import_events
 
     if schema:
-        _check_schema(schema)
+        schema = _check_schema(schema)
     with show_progress() as progress:
         import_events(src, out, schema, progress)
     print_summary(out, as_json)
 
 
-def _check_schema(name: str) -> None:
-    from schemas.features import ExampleType, load_schema
+def _check_schema(name: str) -> str:
+    """The schema's name; the full path of a folder of the user's own, which later runs are to find."""
+    from schemas.features import ExampleType, load_schema, source_names
 
     try:
         load_schema(name, ExampleType.IMPRESSION)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--schema") from error
+    return name if name in source_names() else str(Path(name).resolve())
