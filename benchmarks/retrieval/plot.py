@@ -32,15 +32,16 @@ def save_plot(summary: Mapping[str, Any], models: Sequence[ModelSpec], path: Pat
         len(PLOT_METRICS),
         len(_PANELS),
         figsize=(10, height * len(PLOT_METRICS) + 1.2),
-        sharex="row",
         sharey=True,
         layout="constrained",
     )
     for row, metric in zip(panels, PLOT_METRICS, strict=True):
+        longest = max(_reach(summary[model.name][part][metric]) for model in models for part in _PANELS)
         for axes, (part, label) in zip(row, _PANELS.items(), strict=True):
             values = [summary[model.name][part][metric] for model in models]
             _draw_bars(axes, values, models)
             count = summary["protocol"][part]
+            axes.set_xlim(0.0, 1.15 * longest)  # one scale for both kinds of users, with room for the labels
             axes.set_title(f"{LABELS[metric]}, {count} {label}", fontsize=10, loc="left")
     error_bars = "Black lines: ± one standard deviation over seeds, for models that have one."
     title = describe_protocol(summary["protocol"]) + "\n" + error_bars
@@ -72,9 +73,12 @@ def _draw_bars(axes: Axes, values: Sequence[Mapping[str, float | None]], models:
         )
     axes.set_yticks(places, [model.name for model in models], fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
-    axes.margins(x=0.14)
-    axes.set_xlim(left=0.0)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _reach(value: Mapping[str, float | None]) -> float:
+    """Where a bar with its error bar ends."""
+    return (value["mean"] or 0.0) + (value["sd"] or 0.0)
 
 
 def _pick_colour(model: ModelSpec) -> str:

@@ -58,19 +58,23 @@ def _make_metric_table(summary: Mapping[str, Any], models: Sequence[ModelSpec]) 
 def _make_comparison_table(comparisons: Mapping[str, Any]) -> Table:
     table = Table(
         box=box.SIMPLE,
-        title=f"{WINNOW} minus the other, all users [95% interval, paired bootstrap over users] "
-        "± sd over seeds",
+        title=f"{WINNOW} minus the other, all users; intervals by paired bootstrap over users",
         title_justify="left",
     )
     table.add_column("other")
-    for metric in TABLE_METRICS:
-        table.add_column(LABELS[metric], justify="right")
+    table.add_column("metric")
+    for name in ("difference", "95% interval", "sd over seeds"):
+        table.add_column(name, justify="right")
     for name, metrics in comparisons.items():
-        cells = [
-            f"{v['difference']:+.3f} [{v['low']:+.3f}, {v['high']:+.3f}] ± {v['sd_over_seeds']:.3f}"
-            for v in (metrics[m] for m in TABLE_METRICS)
-        ]
-        table.add_row(name, *cells)
+        for metric in TABLE_METRICS:
+            value = metrics[metric]
+            table.add_row(
+                name if metric == TABLE_METRICS[0] else "",
+                LABELS[metric],
+                f"{value['difference']:+.4f}",
+                f"{value['low']:+.4f} to {value['high']:+.4f}",
+                f"{value['sd_over_seeds']:.4f}",
+            )
     return table
 
 

@@ -52,6 +52,7 @@ def retrieval(
     Split by time; the same history, exclusions and queries for all. A stopped study goes on where it was:
     what is measured is kept under ROOT/bench/retrieval.
     """
+    from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
     from benchmarks.retrieval.models import list_models
     from benchmarks.retrieval.results import ResultStore
     from benchmarks.retrieval.study import Study, run_study
