@@ -1,9 +1,10 @@
 """Runs the pipeline on this machine, node by node.
 
-Also the runner file that TFX's own command line takes, told by the environment what it has no flags for:
+Also the runner file that TFX's own command line takes, told by the environment what it has no flags for;
+TFX imports Keras before this file can ask for Keras 2, so that has to be in the environment too:
 
-    WINNOW_EVENTS=DIR WINNOW_ROOT=DIR [WINNOW_CONFIG=FILE] \\
-        tfx pipeline create --engine=local --pipeline_path=pipelines/local_runner.py
+    export TF_USE_LEGACY_KERAS=1 WINNOW_EVENTS=DIR WINNOW_ROOT=DIR [WINNOW_CONFIG=FILE]
+    tfx pipeline create --engine=local --pipeline_path=pipelines/local_runner.py
     tfx run create --engine=local --pipeline_name=winnow
 """
 

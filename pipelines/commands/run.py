@@ -105,18 +105,17 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
     from components.live_model import find_live_version
     from components.retrieval_evaluator.evaluate import METRICS_FILE
     from components.retrieval_gate import REPORT_FILE
-    from components.version_pusher import REASON_PROPERTY
 
     gate = metadata.read_output("RetrievalGate", "report", REPORT_FILE)
     pushed = metadata.outputs("Pusher").get("pushed_model")
-    verdict, version = "partial", ""
-    if gate is not None and not gate["blessed"]:
+    if pushed is None:
+        verdict = "partial"
+    elif gate is not None and not gate["blessed"]:
         verdict = "blocked"
-    elif pushed is not None and pushed.custom_properties["pushed"].int_value:
-        version = pushed.custom_properties["pushed_version"].string_value
-        verdict = "pushed" if version == find_live_version(paths.serving) else "already live"
-    elif pushed is not None:
-        verdict = pushed.custom_properties[REASON_PROPERTY].string_value
+    elif pushed.custom_properties["pushed"].int_value and not metadata.was_cached("Pusher"):
+        verdict = "pushed"
+    else:
+        verdict = "already live"
     return {
         "verdict": verdict,
         "live_version": find_live_version(paths.serving),
