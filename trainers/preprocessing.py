@@ -9,14 +9,14 @@ it by dropping ids (`id_dropout`), since no training row would show it otherwise
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas import features as f
 
-Tensor = tf.Tensor | tf.RaggedTensor
+Tensor: TypeAlias = tf.Tensor | tf.RaggedTensor
 
 # Hashed crosses of single-valued features of one side: (features, buckets). A source that lacks one of
 # the features does without the cross.
@@ -25,6 +25,7 @@ CROSSES: tuple[tuple[tuple[str, ...], int], ...] = (
     (("city", "device"), 256),
     (("category", "brand"), 2048),
 )
+USER_KEY = f"{f.USER_ID}_key"  # int64 [B], tells users apart whom no vocabulary knows; nothing to learn from
 _MAX_AGE_BUCKET = 31  # 2^31 seconds are 68 years
 _NUM_TIMESTAMP_BUCKETS = 100
 
@@ -92,7 +93,8 @@ def _encode_vocabulary(feature: f.Feature, inputs: Mapping[str, Tensor], size: i
 
 
 def _encode_text(feature: f.Feature, inputs: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
-    text = tf.strings.regex_replace(tf.strings.lower(_dense(inputs[feature.name], "")), r"[^\pL\pN]+", " ")
+    lower = tf.strings.lower(_dense(inputs[feature.name], ""), encoding="utf-8")
+    text = tf.strings.regex_replace(lower, r"[^\pL\pN]+", " ")
     tokens = tf.strings.split(tf.strings.strip(text))
     vocabulary = tft.vocabulary(tokens.flat_values, top_k=size, vocab_filename=feature.name)
     return {f"{feature.name}_tokens": _lookup(tokens, vocabulary)}
@@ -163,11 +165,11 @@ def preprocessing_fn(inputs: dict[str, Tensor], custom_config: dict[str, Any]) -
       custom_config: {"schema": the source's schema, see `schemas.features.load_schema`}.
 
     Returns:
-      the encoded features by name, see `EncodedFeature`, and the labels.
+      the encoded features by name, see `EncodedFeature`, the labels and `USER_KEY`.
     """
     schema = f.load_schema(custom_config["schema"], f.ExampleType.IMPRESSION)
     features = {feature.name: feature for feature in f.read_features(schema)}
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {USER_KEY: tf.strings.to_hash_bucket_fast(inputs[f.USER_ID], 2**62)}
     for feature in features.values():
         for encoding in feature.encodings:
             outputs.update(_ENCODERS[encoding.name](feature, inputs, encoding.size))

@@ -19,7 +19,7 @@ class IdDropout(tf.keras.layers.Layer):
     """Replaces a share of ids by 0 in training, so that the unknown id is a trained one.
 
     Args of call:
-      ids: int64 of any shape; `PADDING` stays.
+      ids: int64 of any shape, `PADDING` stays; or numbers, whose 0 stands for a missing one.
     """
 
     def __init__(self, rate: float, **kwargs: Any):
@@ -31,7 +31,9 @@ class IdDropout(tf.keras.layers.Layer):
         if not training or self.rate == 0.0:
             return ids
         dropped = tf.random.uniform(tf.shape(ids)) < self.rate
-        return tf.where(dropped & (ids > 0), tf.zeros_like(ids), ids)
+        if ids.dtype.is_integer:
+            dropped &= ids > 0
+        return tf.where(dropped, tf.zeros_like(ids), ids)
 
     def get_config(self) -> dict[str, Any]:
         """Keras' hook."""
@@ -87,7 +89,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     Args:
       features: what to embed, all of one side.
       tables: the shared tables.
-      id_dropout: share of the single-valued ids trained as unknown.
+      id_dropout: share of the single values trained as unknown or missing.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         for feature in self._features:
             values = inputs[feature.name]
             if feature.size == 0:
-                parts.append(values[:, tf.newaxis])
+                parts.append(self._id_dropout(values, training=training)[:, tf.newaxis])
             elif feature.is_list:
                 mask = tf.cast(values != PADDING, tf.float32)[:, :, tf.newaxis]  # [B, n, 1]
                 total = tf.reduce_sum(self._tables(values, table=feature.table) * mask, axis=1)

@@ -38,26 +38,25 @@ class HistoryPooling(tf.keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, events: tf.Tensor, mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    def call(self, events: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Pools a batch of histories.
 
         Args:
-          events: [B, T, E] what the weights are computed from, oldest first.
-          mask: bool [B, T] true where there is an event; events come before padding.
-          values: [B, T, D] what is pooled.
+          events: [B, T, D], oldest first.
+          mask: bool [B, T] true where there is an event.
 
         Returns:
           [B, num_heads * D].
         """
-        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)  # [B]
-        events_after = lengths[:, tf.newaxis] - 1 - tf.range(tf.shape(mask)[1])[tf.newaxis, :]  # [B, T]
+        # Counted through the mask, which may have holes.
+        events_after = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True, exclusive=True)  # [B, T]
         position = tf.gather(self._position_bias, tf.clip_by_value(events_after, 0, self.max_length - 1))
         logits = self._score(self._hidden(events)) + position  # [B, T, heads]
         mask = mask[:, :, tf.newaxis]
         logits = tf.where(mask, logits, tf.constant(-1e9, logits.dtype))
         weights = tf.where(mask, tf.nn.softmax(logits, axis=1), 0.0)
-        pooled = tf.einsum("bth,btd->bhd", weights, values)
-        return tf.reshape(pooled, [-1, self.num_heads * values.shape[-1]])
+        pooled = tf.einsum("bth,btd->bhd", weights, events)
+        return tf.reshape(pooled, [-1, self.num_heads * events.shape[-1]])
 
     def get_config(self) -> dict[str, Any]:
         """Keras' hook."""

@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from schemas import features as f
 from trainers.layers.feature_embedding import PADDING
-from trainers.preprocessing import EncodedFeature
+from trainers.preprocessing import USER_KEY, EncodedFeature
 from trainers.retrieval.model import ITEM_INDEX
 
 _READ_BATCH = 4096
 _SHUFFLE_BUFFER = 65_536
-_MAX_LIST_SIZE = 16  # of an item's tokens or labels; a longer list is cut
+_MAX_LIST_SIZE = 8  # of an item's tokens or labels; a longer list is cut
 
 FeatureSpec = dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]
 
@@ -30,19 +30,19 @@ def to_dense(values: tf.Tensor | tf.RaggedTensor, feature: EncodedFeature) -> tf
 def make_rows(
     patterns: Iterable[str], spec: FeatureSpec, features: Sequence[EncodedFeature]
 ) -> tf.data.Dataset:
-    """All rows, in batches: every feature dense, and `clicked`.
+    """All rows, in batches: every feature dense, `clicked` and the user's key.
 
     Args:
       patterns: glob patterns of the transformed TFRecord files.
       spec: how to parse them.
       features: what the Transform graph made.
     """
-    columns = {name: spec[name] for name in [*(x.name for x in features), f.CLICKED]}
+    columns = {name: spec[name] for name in [*(x.name for x in features), f.CLICKED, USER_KEY]}
 
     def parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
         row = tf.io.parse_example(records, columns)
         dense = {x.name: to_dense(row[x.name], x) for x in features}
-        return {**dense, f.CLICKED: row[f.CLICKED]}
+        return {**dense, f.CLICKED: row[f.CLICKED], USER_KEY: row[USER_KEY]}
 
     files = tf.data.Dataset.list_files(list(patterns), shuffle=False)
     records = tf.data.TFRecordDataset(files, compression_type="GZIP", num_parallel_reads=tf.data.AUTOTUNE)
@@ -66,17 +66,30 @@ def make_training_batches(
 ) -> tf.data.Dataset:
     """Shuffled batches of positives, others every epoch.
 
+    Rows move in blocks, never one by one: blocks are shuffled, joined to a large buffer, and the buffer's
+    rows are permuted. Shuffling single rows of twenty columns takes longer than training on them.
+
     Args:
       positives: batches of clicked rows.
-      batch_size: rows of a training batch; the last one of an epoch is dropped when incomplete, unless
-        it is the only one: a batch of one has no negatives but the uniform ones.
+      batch_size: rows of a training batch; the last one of an epoch may have fewer.
       cache_file: where the positives are kept between epochs; before the shuffle, or the batches would
         freeze.
       seed: of the shuffle.
     """
-    cached = positives.cache(cache_file).unbatch()
-    shuffled = cached.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
-    return shuffled.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    blocks = positives.cache(cache_file).shuffle(
+        _SHUFFLE_BUFFER // _READ_BATCH, seed=seed, reshuffle_each_iteration=True
+    )
+    buffers = blocks.rebatch(_SHUFFLE_BUFFER)
+    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
+    permuted = tf.data.Dataset.zip(buffers, seeds).map(_permute)
+    return permuted.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _permute(rows: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The same rows in another order."""
+    order = tf.range(tf.shape(rows[ITEM_INDEX])[0])
+    order = tf.random.experimental.stateless_shuffle(order, seed)
+    return {name: tf.gather(values, order) for name, values in rows.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,9 +44,7 @@ class ServedTowers(tf.Module):
         self._candidate = f.read_features(schema, f.Role.CANDIDATE)
         self._spec = schema_utils.schema_as_feature_spec(schema).feature_spec
 
-    def _encode(
-        self, raw: dict[str, tf.Tensor], features: list[EncodedFeature]
-    ) -> dict[str, tf.Tensor]:
+    def _encode(self, raw: dict[str, tf.Tensor], features: list[EncodedFeature]) -> dict[str, tf.Tensor]:
         encoded = self._transform(raw)
         return {x.name: to_dense(encoded[x.name], x) for x in features}
 

@@ -33,8 +33,9 @@ class QueryTower(tf.keras.Model):
         self._history_features = [x for x in features if x.is_list]
         self._tables = tables
         self._embedding = FeatureEmbedding(
-            [x for x in features if not x.is_list], tables, config.id_dropout, name="query_features"
+            [x for x in features if not x.is_list], tables, config.query_dropout, name="query_features"
         )
+        self._event_dropout = config.event_dropout
         self._history_dropout = IdDropout(config.id_dropout)
         self._pooling = HistoryPooling(
             config.num_history_heads, config.embedding_dim, f.HISTORY_SIZE, name="history_pooling"
@@ -48,13 +49,14 @@ class QueryTower(tf.keras.Model):
         parts = [self._embedding(inputs, training=training)]
         if self._history_features:
             mask = inputs[self._history_features[0].name] != PADDING
+            if training:
+                # One user's rows share most of a history: without this, it is learnt by heart.
+                mask &= tf.random.uniform(tf.shape(mask)) >= self._event_dropout
             events = []
             for feature in self._history_features:
                 ids = self._history_dropout(inputs[feature.name], training=training)
                 events.append(self._tables(ids, table=feature.table))
-            # What the candidate side shares is worth pooling; the rest (ages) only steers the weights.
-            shared = [e for e, x in zip(events, self._history_features, strict=True) if x.table != x.name]
-            pooled = self._pooling(tf.concat(events, axis=2), mask, tf.concat(shared, axis=2))
+            pooled = self._pooling(tf.concat(events, axis=2), mask)
             parts.append(pooled)
         return self._top(tf.concat(parts, axis=1), training=training)
 
@@ -134,9 +136,7 @@ class RetrievalModel(tfrs.Model):
             drawn = tf.random.uniform([self.config.num_uniform_negatives], 0, num_items, tf.int64)
             extra = {name: tf.gather(values, drawn) for name, values in self._catalogue.items()}
             candidate_ids = tf.concat([candidate_ids, extra[ITEM_INDEX]], axis=0)
-            candidates = {
-                name: _concat_padded(values, extra[name]) for name, values in candidates.items()
-            }
+            candidates = {name: _concat_padded(values, extra[name]) for name, values in candidates.items()}
         vectors = self.candidate_tower(candidates, training=training)
         return self._task(
             queries,

@@ -51,7 +51,7 @@ def _matching_rows(
     variable_name: str, model_dir: str, transform_output: tft.TFTransformOutput
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Rows of the same token in an old and a new embedding table; None where it has no vocabulary."""
-    table = variable_name.split("/")[-1].split(":")[0]
+    table = variable_name.rsplit("/", maxsplit=1)[-1].split(":", maxsplit=1)[0]
     vocabulary, _, suffix = table.rpartition("_")
     old_path = os.path.join(model_dir, "assets", vocabulary)
     if suffix not in ("index", "tokens") or not tf.io.gfile.exists(old_path):

@@ -1,0 +1,112 @@
+"""The whole training on real files, what it keeps, and a warm start from what it exported."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainers.retrieval import export, warm_start
+from trainers.retrieval.config import RetrievalConfig
+from trainers.retrieval.model import RetrievalModel
+from trainers.retrieval.selection import METRIC
+from trainers.retrieval.train import train_and_evaluate
+
+CONFIG = RetrievalConfig(
+    embedding_dim=8, output_dim=8, num_uniform_negatives=16, batch_size=16, max_epochs=3, patience_epochs=3
+)
+ORIGIN = {"training_key": "key", "warm_start_dir": ""}
+
+
+def _train(prepared, folder, **kwargs):
+    return train_and_evaluate(
+        CONFIG,
+        [prepared.train_pattern],
+        [prepared.train_pattern],
+        prepared.transform,
+        log_dir=str(folder / "log"),
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(marketplace, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    result = _train(marketplace, folder)
+    path = str(folder / "model")
+    export.export_towers(result.model, marketplace.transform, path, ORIGIN)
+    return result, path
+
+
+def test_the_best_epoch_is_kept(trained):
+    result, _ = trained
+    recall = result.history[METRIC]
+    assert len(recall) == len(result.history["loss"]) == 3
+    assert result.best_epoch == int(np.argmax(recall))
+
+
+def test_the_same_seed_gives_the_same_loss(trained, marketplace, tmp_path):
+    result, _ = trained
+    again = _train(marketplace, tmp_path)
+    np.testing.assert_allclose(again.history["loss"], result.history["loss"], rtol=1e-4)
+
+
+def test_what_a_warm_start_needs_lies_beside_the_model(trained):
+    result, path = trained
+    with open(os.path.join(path, export.EXTRA_DIR, export.ORIGIN_FILE), encoding="utf-8") as stream:
+        assert json.load(stream) == ORIGIN
+    weights = np.load(os.path.join(path, export.EXTRA_DIR, export.WEIGHTS_FILE))
+    for variable in result.model.trainable_variables:
+        np.testing.assert_array_equal(weights[variable.name], variable.numpy())
+
+
+def test_a_warm_start_begins_where_the_earlier_training_ended(trained, marketplace, tmp_path):
+    result, path = trained
+    warm = _train(marketplace, tmp_path, warm_start_dir=path)
+    assert warm.history["loss"][0] < result.history["loss"][0]
+
+
+def test_rows_of_equal_tokens_move_and_others_stay(trained, prepare, random_rows):
+    """The new vocabulary has the same tokens in another order, and new ones."""
+    result, path = trained
+    rows = [
+        {**row, "item_id": f"i{int(row['item_id'][1:]) + 4}", "history_item_id": []}
+        for row in random_rows("marketplace", seed=5)
+    ]
+    other = prepare("marketplace", rows)
+    catalogue = {"item_id_index": np.array([1, 2])}
+    model = RetrievalModel(other.features, catalogue, np.full(3, 1 / 3), CONFIG)
+    inputs = {
+        x.name: tf.zeros([1, 50] if x.is_list else [1], tf.int64 if x.size else tf.float32)
+        for x in other.features
+    }
+    model.query_tower(inputs)
+    model.candidate_tower(inputs)
+    before = {v.name: v.numpy() for v in model.trainable_variables}
+    assert warm_start.load_weights(model, path, other.transform) > 0
+
+    (name,) = (v.name for v in model.trainable_variables if "item_id_index" in v.name)
+    after = {v.name: v.numpy() for v in model.trainable_variables}
+    earlier = {v.name: v.numpy() for v in result.model.trainable_variables}
+    old = {token: i for i, token in enumerate(_tokens(path, "item_id"), start=1)}
+    new = other.transform.vocabulary_by_name("item_id")
+    moved = [token in old for token in new]
+    assert any(moved) and not all(moved), "the test needs both"
+    assert [old.get(token) for token in new] != list(range(1, len(new) + 1)), "and another order"
+    for i, token in enumerate(new, start=1):
+        expected = earlier[name][old[token]] if token in old else before[name][i]
+        np.testing.assert_array_equal(after[name][i], expected)
+    np.testing.assert_array_equal(after[name][0], earlier[name][0])
+    (kernel,) = (n for n in after if n.endswith("candidate_top/linear/kernel:0"))
+    np.testing.assert_array_equal(after[kernel], earlier[kernel])
+
+
+def _tokens(path, vocabulary):
+    with open(os.path.join(path, "assets", vocabulary), "rb") as stream:
+        return stream.read().splitlines()
+
+
+def test_a_warm_start_from_anything_else_is_refused(trained, marketplace, tmp_path):
+    with pytest.raises(FileNotFoundError, match="warm start needs a model"):
+        warm_start.load_weights(trained[0].model, str(tmp_path), marketplace.transform)
