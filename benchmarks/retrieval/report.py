@@ -11,7 +11,12 @@ from benchmarks.retrieval.models import WINNOW, ModelSpec
 from benchmarks.retrieval.summary import SLICES, TABLE_METRICS
 
 LABELS = {"recall_10": "recall@10", "recall_100": "recall@100", "ndcg_10": "NDCG@10"}
-_SLICE_LABELS = {"all": "", "known_users": "  known users", "new_users": "  new users"}
+_SLICE_LABELS = {
+    "all": "",
+    "known_users": "  known users",
+    "new_users": "  new users",
+    "first_clicks": "  first clicks",
+}
 
 
 def describe_protocol(protocol: Mapping[str, Any]) -> str:
@@ -25,6 +30,7 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
         f"{protocol['items']:,} items.\n"
         f"Split by time: train {' to '.join(days['train'])}, eval {' to '.join(days['eval'])}, "
         f"test {' to '.join(days['test'])}.\n"
+        f"{protocol['repeats']:,} clicks are repeats, on an item the user clicked before; the others are first.\n"
         f"Seen items {seen}. Means over users; ± sd over {len(protocol['seeds'])} seeds "
         "where a model has one."
     )
@@ -35,7 +41,9 @@ def print_report(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> Non
     console = Console(markup=False, highlight=False)
     console.print(describe_protocol(summary["protocol"]))
     console.print(_make_metric_table(summary, models))
-    console.print(_make_comparison_table(summary["comparisons"]))
+    console.print(_make_comparison_table(summary["comparisons"], "all queries"))
+    if summary["protocol"]["repeats"]:
+        console.print(_make_comparison_table(summary["comparisons_first_clicks"], "first clicks alone"))
     for model in models:
         if model.note:
             console.print(f"{model.name}: {model.note}.")
@@ -49,16 +57,16 @@ def _make_metric_table(summary: Mapping[str, Any], models: Sequence[ModelSpec]) 
     for metric in TABLE_METRICS:
         table.add_column(LABELS[metric], justify="right")
     for model in models:
-        for part in SLICES:
+        for part in SLICES[: None if summary["protocol"]["repeats"] else -1]:
             cells = [_format(summary[model.name][part][m], model.is_seeded) for m in TABLE_METRICS]
             table.add_row(_SLICE_LABELS[part] or model.name, *cells)
     return table
 
 
-def _make_comparison_table(comparisons: Mapping[str, Any]) -> Table:
+def _make_comparison_table(comparisons: Mapping[str, Any], part: str) -> Table:
     table = Table(
         box=box.SIMPLE,
-        title=f"{WINNOW} minus the other, all users; intervals by paired bootstrap over users",
+        title=f"{WINNOW} minus the other, {part}; intervals by paired bootstrap over users",
         title_justify="left",
     )
     table.add_column("other")

@@ -78,7 +78,7 @@ def measure(
 
     Returns:
       the `METRICS` of each query [Q], by ranker; and what the queries are about, each [Q]: `user`,
-      `known_user`, `new_item`, `clicks_so_far`.
+      `known_user`, `new_item`, `repeat`, `clicks_so_far`.
     """
     rows: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in rankers}
     about: list[dict[str, np.ndarray]] = []
@@ -90,6 +90,7 @@ def measure(
                 "user": batch.users,
                 "known_user": batch.known_user,
                 "new_item": batch.new_item,
+                "repeat": batch.is_repeat,
                 "clicks_so_far": np.array([len(clicks) for clicks in batch.clicked_before]),
             }
         )

@@ -45,6 +45,15 @@ class QueryBatch:
     new_item: np.ndarray
 
     @functools.cached_property
+    def is_repeat(self) -> np.ndarray:
+        """[Q] whether the user clicked the target before.
+
+        With seen items removed such a query gives its answer away: of all that the user clicked before, the
+        target alone is left in the ranking.
+        """
+        return np.array([np.any(r == t) for r, t in zip(self.clicked_before, self.target_rows, strict=True)])
+
+    @functools.cached_property
     def history(self) -> sparse.csr_matrix:
         """What the examples hold of the user's clicks, the newest 50: [Q, N], ones."""
         spec = {f.HISTORY_ITEM_ID: tf.io.RaggedFeature(tf.string)}

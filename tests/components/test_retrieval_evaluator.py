@@ -251,6 +251,7 @@ def test_what_was_seen_is_left_out_but_never_the_target(tmp_path):
 
     assert [rows.tolist() for rows in batch.clicked_before] == [[1, 2, 7], [1, 2, 7, 2], [1, 2, 7, 2], [1, 2]]
     assert [sorted(set(rows.tolist())) for rows in batch.excluded] == [[1, 7], [1, 2, 7], [1, 2, 7], [1, 2]]
+    assert batch.is_repeat.tolist() == [True, False, False, False]
     assert batch.whole_history.toarray().sum(axis=1).tolist() == [3, 3, 3, 2]  # ones, not counts
     assert batch.whole_history.max() == 1
 
