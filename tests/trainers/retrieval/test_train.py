@@ -18,6 +18,8 @@ CONFIG = RetrievalConfig(
 )
 ORIGIN = {"training_key": "key", "warm_start_dir": ""}
 
+pytestmark = pytest.mark.slow
+
 
 def _train(prepared, folder, **kwargs):
     return train_and_evaluate(
