@@ -18,7 +18,6 @@ from components.retrieval_evaluator.query_set import SPLITS, QueryBatch, QuerySe
 from components.retrieval_evaluator.rankers import Ranker, rank_by_popularity
 
 TEST = "test"
-FIRST_CLICKS = "first_clicks/"
 EVAL = "eval"
 
 
@@ -103,23 +102,13 @@ class BenchmarkData:
         return matrix
 
     def measure(self, ranker: Ranker, split: str) -> pd.DataFrame:
-        """The metrics of each user, sorted by id.
-
-        Columns: user_id, known, queries, `METRICS`, and `METRICS` after `FIRST_CLICKS`: over the queries
-        whose target the user had not clicked before; null where a user has none.
-        """
+        """The metrics of each user, sorted by id: user_id, known, queries and `METRICS`."""
         metrics, about = measure({"": ranker}, self.queries(split))
         rows = {**metrics[""], "known": about["known_user"].astype(np.float64)}
         table = per_user(about["user"], rows).rename_axis("user_id").reset_index()
-        ids = table["user_id"]
         table["user_id"] = table["user_id"].str.decode("utf-8")
         table["known"] = table["known"] > 0
-        first = ~about["repeat"]
-        firsts = per_user(about["user"][first], {m: metrics[""][m][first] for m in METRICS}).reindex(ids)
-        for metric in METRICS:
-            table[FIRST_CLICKS + metric] = firsts[metric].to_numpy()
-        columns = ["user_id", "known", "queries", *METRICS, *(FIRST_CLICKS + m for m in METRICS)]
-        return table[columns]
+        return table[["user_id", "known", "queries", *METRICS]]
 
     def describe(self) -> dict[str, Any]:
         """The protocol's numbers: users, queries, items and the days of the splits."""
@@ -131,7 +120,6 @@ class BenchmarkData:
             "known_users": len(np.unique(users[known])),
             "new_users": len(np.unique(users[~known])),
             "queries": len(users),
-            "repeats": int(sum(batch.is_repeat.sum() for batch in batches)),
             "items": len(self.catalogue),
             "active_items": len(self.active),
             "train_users": self.train_matrix.shape[0],

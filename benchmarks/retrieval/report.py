@@ -11,12 +11,7 @@ from benchmarks.retrieval.models import WINNOW, ModelSpec
 from benchmarks.retrieval.summary import SLICES, TABLE_METRICS
 
 LABELS = {"recall_10": "recall@10", "recall_100": "recall@100", "ndcg_10": "NDCG@10"}
-_SLICE_LABELS = {
-    "all": "",
-    "known_users": "  known users",
-    "new_users": "  new users",
-    "first_clicks": "  first clicks",
-}
+_SLICE_LABELS = {"all": "", "known_users": "  known users", "new_users": "  new users"}
 
 
 def describe_protocol(protocol: Mapping[str, Any]) -> str:
@@ -30,7 +25,6 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
         f"{protocol['items']:,} items.\n"
         f"Split by time: train {' to '.join(days['train'])}, eval {' to '.join(days['eval'])}, "
         f"test {' to '.join(days['test'])}.\n"
-        f"{protocol['repeats']:,} clicks are repeats, on an item the user clicked before; the others are first.\n"
         f"Seen items {seen}. Means over users; ± sd over {len(protocol['seeds'])} seeds "
         "where a model has one."
     )
@@ -41,9 +35,7 @@ def print_report(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> Non
     console = Console(markup=False, highlight=False)
     console.print(describe_protocol(summary["protocol"]))
     console.print(_make_metric_table(summary, models))
-    console.print(_make_comparison_table(summary["comparisons"], "all queries"))
-    if summary["protocol"]["repeats"]:
-        console.print(_make_comparison_table(summary["comparisons_first_clicks"], "first clicks alone"))
+    console.print(_make_comparison_table(summary["comparisons"]))
     for model in models:
         if model.note:
             console.print(f"{model.name}: {model.note}.")
@@ -57,16 +49,16 @@ def _make_metric_table(summary: Mapping[str, Any], models: Sequence[ModelSpec]) 
     for metric in TABLE_METRICS:
         table.add_column(LABELS[metric], justify="right")
     for model in models:
-        for part in SLICES[: None if summary["protocol"]["repeats"] else -1]:
+        for part in SLICES:
             cells = [_format(summary[model.name][part][m], model.is_seeded) for m in TABLE_METRICS]
             table.add_row(_SLICE_LABELS[part] or model.name, *cells)
     return table
 
 
-def _make_comparison_table(comparisons: Mapping[str, Any], part: str) -> Table:
+def _make_comparison_table(comparisons: Mapping[str, Any]) -> Table:
     table = Table(
         box=box.SIMPLE,
-        title=f"{WINNOW} minus the other, {part}; intervals by paired bootstrap over users",
+        title=f"{WINNOW} minus the other, all users; intervals by paired bootstrap over users",
         title_justify="left",
     )
     table.add_column("other")

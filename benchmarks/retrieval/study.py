@@ -92,8 +92,7 @@ def _measure(study: Study, model: ModelSpec, seed: int) -> dict[str, Any]:
     data = study.load_data()
     start = time.monotonic()
     ranker, chosen = model.build(data, seed)
-    table = data.measure(ranker, TEST).astype(object)
-    users = table.where(table.notna(), None).to_dict("list")  # JSON has no NaN
+    users = data.measure(ranker, TEST).to_dict("list")
     seconds = round(time.monotonic() - start, 1)
     return dataclasses.asdict(Measured(model.name, seed, chosen, seconds, users))
 

@@ -11,8 +11,7 @@ from benchmarks.retrieval.study import Measured
 from components.retrieval_evaluator.metrics import bootstrap_interval
 
 TABLE_METRICS = ("recall_10", "recall_100", "ndcg_10")
-FIRST_CLICKS = "first_clicks"
-SLICES = ("all", "known_users", "new_users", FIRST_CLICKS)
+SLICES = ("all", "known_users", "new_users")
 CONFIDENCE = 0.95
 _SAMPLES = 10_000
 
@@ -27,19 +26,15 @@ def summarize(results: Sequence[Measured], protocol: Mapping[str, Any]) -> dict[
     Returns:
       for each model, by slice and metric, the mean over seeds of the mean over users, and the standard
       deviation over seeds (0 for a model without a seed; null where a slice has no user); `comparisons`,
-      see `compare`, and the same over first clicks alone; and the `protocol`.
+      see `compare`; and the `protocol`.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
     for result in results:
         tables.setdefault(result.model, []).append(pd.DataFrame(result.users))
     summary: dict[str, Any] = {name: _by_slice(frames) for name, frames in tables.items()}
-    for key, part in (("comparisons", "all"), ("comparisons_first_clicks", FIRST_CLICKS)):
-        ours = [_select(frame, part) for frame in tables[WINNOW]]
-        summary[key] = {
-            name: compare(ours, [_select(frame, part) for frame in frames])
-            for name, frames in tables.items()
-            if name != WINNOW and len(ours[0])
-        }
+    summary["comparisons"] = {
+        name: compare(tables[WINNOW], frames) for name, frames in tables.items() if name != WINNOW
+    }
     chosen: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         if result.chosen:
@@ -59,10 +54,6 @@ def _by_slice(frames: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
 def _select(frame: pd.DataFrame, part: str) -> pd.DataFrame:
     if part == "all":
         return frame
-    if part == FIRST_CLICKS:
-        prefix = f"{FIRST_CLICKS}/"
-        columns = [name for name in frame if name.startswith(prefix)]
-        return frame[columns].rename(columns=lambda name: name.removeprefix(prefix)).dropna().astype(float)
     return frame[frame["known"] == (part == "known_users")]
 
 

@@ -59,7 +59,8 @@ def evaluate_packages(
         "split": split,
         "exclude_seen": exclude_seen,
         "num_queries": len(about["user"]),
-        "num_users": len(queries.users),
+        "num_repeats": queries.num_clicks - len(about["user"]),
+        "num_users": len(np.unique(about["user"])),
         "num_items": len(queries.catalogue),
         "models": models,
     }
@@ -74,11 +75,14 @@ def measure(
 
     Args:
       rankers: by name.
-      queries: at least one batch.
+      queries: the batches.
 
     Returns:
       the `METRICS` of each query [Q], by ranker; and what the queries are about, each [Q]: `user`,
-      `known_user`, `new_item`, `repeat`, `clicks_so_far`.
+      `known_user`, `new_item`, `clicks_so_far`.
+
+    Raises:
+      ValueError: if there is no query.
     """
     rows: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in rankers}
     about: list[dict[str, np.ndarray]] = []
@@ -90,10 +94,11 @@ def measure(
                 "user": batch.users,
                 "known_user": batch.known_user,
                 "new_item": batch.new_item,
-                "repeat": batch.is_repeat,
                 "clicks_so_far": np.array([len(clicks) for clicks in batch.clicked_before]),
             }
         )
+    if not about:
+        raise ValueError("every click repeats an earlier one: set gates.exclude_seen to false for such data")
     metrics = {
         name: {m: np.concatenate([p[m] for p in parts]) for m in METRICS} for name, parts in rows.items()
     }

@@ -1,4 +1,8 @@
-"""The queries of a split: what is asked, what was clicked before it, and what is left out of the answer."""
+"""The queries of a split: what is asked, what was clicked before it, and what is left out of the answer.
+
+Where seen items are left out, a click on an item that the user clicked before is no query: the right answer
+could not be given. (To leave out all seen items but that one would give it away.)
+"""
 
 import dataclasses
 import functools
@@ -18,7 +22,7 @@ _BATCH = 128
 
 @dataclasses.dataclass(frozen=True)
 class QueryBatch:
-    """Q queries. Every clicked row is one; its right answer is the item that was clicked.
+    """Q queries. A clicked row is one; its right answer is the item that was clicked.
 
     Attributes:
       catalogue: the N items that are ranked; a row below is a row of it.
@@ -28,7 +32,7 @@ class QueryBatch:
       targets: [Q] item ids.
       target_rows: [Q] the targets' rows, -1 for an item that the catalogue lacks.
       clicked_before: [Q] lists of the rows that the user clicked strictly before the query, oldest first.
-      excluded: [Q] lists of the rows that are left out of the answer; never the target.
+      excluded: [Q] lists of the rows that are left out of the answer.
       known_user: [Q] whether the user has a row, clicked or not, in the training split.
       new_item: [Q] whether the target has no click in the training split.
     """
@@ -43,15 +47,6 @@ class QueryBatch:
     excluded: list[np.ndarray]
     known_user: np.ndarray
     new_item: np.ndarray
-
-    @functools.cached_property
-    def is_repeat(self) -> np.ndarray:
-        """[Q] whether the user clicked the target before.
-
-        With seen items removed such a query gives its answer away: of all that the user clicked before, the
-        target alone is left in the ranking.
-        """
-        return np.array([np.any(r == t) for r, t in zip(self.clicked_before, self.target_rows, strict=True)])
 
     @functools.cached_property
     def history(self) -> sparse.csr_matrix:
@@ -88,7 +83,8 @@ class QuerySet:
     Attributes:
       catalogue: the items.
       train_clicks: [N] clicks of each item in the training split.
-      users: the users who ask, sorted.
+      num_clicks: clicked rows of the split; with seen items left out some are no queries.
+      users: the users who click in it, sorted.
 
     Raises:
       ValueError: if the split holds no clicked row.
@@ -99,7 +95,9 @@ class QuerySet:
     ):
         patterns = {name: [f"{impressions_uri}/Split-{name}/*"] for name in SPLITS}
         self.catalogue = q.read_catalogue(item_patterns)
-        self.users = np.unique(q.read_clicks(patterns[split]).users)
+        clicking_users = q.read_clicks(patterns[split]).users
+        self.num_clicks = len(clicking_users)
+        self.users = np.unique(clicking_users)
         if not len(self.users):
             raise ValueError(f"the {split} split holds no clicked row: nothing to evaluate on")
         self.train_clicks = q.count_clicks(patterns["train"], self.catalogue)
@@ -115,17 +113,30 @@ class QuerySet:
         for examples, columns in q.iterate_queries(self._patterns, _BATCH):
             target_rows = self.catalogue.find(columns[f.ITEM_ID])
             clicked_before = seen.before(columns[f.USER_ID], columns[f.TIMESTAMP])
-            excluded = clicked_before if self._exclude_seen else [nothing] * len(clicked_before)
+            asked = np.arange(len(examples))
+            if self._exclude_seen:
+                asked = np.flatnonzero(~_is_repeat(clicked_before, target_rows))
+            if not len(asked):
+                continue
+            users, target_rows = columns[f.USER_ID][asked], target_rows[asked]
+            clicked_before = [clicked_before[query] for query in asked]
             yield QueryBatch(
                 catalogue=self.catalogue,
-                examples=examples,
-                users=columns[f.USER_ID],
-                timestamps=columns[f.TIMESTAMP],
-                targets=columns[f.ITEM_ID],
+                examples=examples[asked],
+                users=users,
+                timestamps=columns[f.TIMESTAMP][asked],
+                targets=columns[f.ITEM_ID][asked],
                 target_rows=target_rows,
                 clicked_before=clicked_before,
-                # A target clicked before cannot be excluded from its own ranking: it is the right answer.
-                excluded=[r[r != t] for r, t in zip(excluded, target_rows, strict=True)],
-                known_user=self._known_users.get_indexer(columns[f.USER_ID]) >= 0,
+                excluded=clicked_before if self._exclude_seen else [nothing] * len(asked),
+                known_user=self._known_users.get_indexer(users) >= 0,
                 new_item=(target_rows < 0) | (self.train_clicks[np.maximum(target_rows, 0)] == 0),
             )
+
+
+def _is_repeat(clicked_before: list[np.ndarray], target_rows: np.ndarray) -> np.ndarray:
+    """Whether each target [Q] is among what its user clicked before."""
+    lengths = [len(rows) for rows in clicked_before]
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    hits = np.concatenate(clicked_before) == np.repeat(target_rows, lengths)
+    return np.bincount(owners[hits], minlength=len(lengths)) > 0

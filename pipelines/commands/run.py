@@ -133,7 +133,9 @@ def _print_result(result: dict[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
     if result["metrics"]:
         metrics = result["metrics"]
-        seen = "removed" if metrics["exclude_seen"] else "kept"
+        seen = "kept"
+        if metrics["exclude_seen"]:
+            seen = f"removed and {metrics['num_repeats']:,} clicks on them not asked"
         table = Table(
             box=box.SIMPLE,
             title=f"Test split: {metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "

@@ -19,7 +19,6 @@ from benchmarks.retrieval.selection import choose_item_model
 from benchmarks.retrieval.study import Study, run_study
 from benchmarks.retrieval.summary import TABLE_METRICS, compare, summarize
 from benchmarks.retrieval.tutorial import train_tutorial_model
-from components.retrieval_evaluator.rankers import PopularityRanker
 from sources.marketplace import MarketplaceConfig, Oracle, simulate
 from trainers.retrieval.config import RetrievalConfig
 
@@ -75,8 +74,6 @@ def test_every_baseline_runs_and_a_second_run_builds_nothing(blocks, models, tmp
     summary = summarize(results, {**PROTOCOL, **facts})
     assert summary["random"]["all"]["recall_10"] == {"mean": pytest.approx(10 / 24), "sd": 0.0}
     assert summary["EASE"]["known_users"]["recall_10"] == {"mean": None, "sd": None}  # all are new
-    assert summary["EASE"]["first_clicks"] == summary["EASE"]["all"]  # nobody repeats a click
-    assert summary["comparisons_first_clicks"] == summary["comparisons"]
     assert set(summary["comparisons"]) == {model.name for model in models[1:]}
     json.dumps(summary, allow_nan=False)
     print_report(summary, models)
@@ -120,20 +117,6 @@ def test_settings_are_chosen_on_the_eval_split(blocks):
     assert chosen["eval"]["ndcg_10"] == blocks.measure(ranker, "eval")["ndcg_10"].mean()
     _, chosen = choose_item_model([Ease(1.0), Ease(2.0)], blocks, "recall_100")
     assert chosen["l2"] == 1.0  # the first of equals
-
-
-def test_first_clicks_are_measured_apart(make_data):
-    items = [f"i{number}" for number in range(10)]
-    train = [("a", "i0", 1, []), ("b", "i1", 1, []), ("c", "i1", 1, [])]
-    # a clicks i0 again, and then i5, of which nobody knew; b clicks i1 again and nothing else.
-    test = [("a", "i0", 5, []), ("a", "i5", 6, []), ("b", "i1", 5, [])]
-    data = make_data({"train": train, "eval": train, "test": test}, items)
-    table = data.measure(PopularityRanker(data.item_clicks), "test")
-
-    # Without i0 and i1 in the way i5 is the fifth: i1 and i2, i3, i4 are ahead of it.
-    assert table["mrr"].tolist() == pytest.approx([(1 / 2 + 1 / 5) / 2, 1.0])
-    assert table["first_clicks/mrr"].tolist() == pytest.approx([1 / 5, np.nan], nan_ok=True)
-    assert data.describe()["repeats"] == 2
 
 
 def test_the_tutorial_model_learns_known_users_and_ignores_new_ones():

@@ -42,7 +42,7 @@ def test_without_a_history_the_popular_come_first(make_data):
 
 
 def test_the_whole_history_is_more_than_the_examples_hold(make_data):
-    train = [("a", item, 1, []) for item in ("i00", "i01", "i02", "i03")]
+    train = [("a", item, 1, []) for item in ("i00", "i01", "i02")] + [("b", "i03", 1, [])]
     data = make_data({"train": train, "test": [("a", "i03", 5, ["i02"])]}, ITEMS)
     (batch,) = data.queries("test")
     weights = np.array([[0, 0, 0, 1.0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]], np.float32)

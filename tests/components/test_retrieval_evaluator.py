@@ -127,7 +127,8 @@ def test_ranks_of_a_package_equal_a_full_sort(tmp_path, exclude_seen):
     for number in range(60):
         user = f"u{number % 5}"  # u3 and u4 are unknown to the towers
         clicked = rng.choice(NUM_ITEMS, int(rng.integers(0, 8)) if number % 5 != 4 else 0, replace=False)
-        target = int(rng.integers(NUM_ITEMS))
+        # With seen items left out a repeat is no query; kept, a target may be one.
+        target = int(rng.choice(np.setdiff1d(np.arange(NUM_ITEMS), clicked if exclude_seen else [])))
         user = f"{user}" if number < 5 else f"{user}x{number}"
         train += [{"user": user, "item": ITEM_IDS[i], "timestamp": 1} for i in clicked]
         test.append(
@@ -140,7 +141,7 @@ def test_ranks_of_a_package_equal_a_full_sort(tmp_path, exclude_seen):
         )
         own = user_vectors[int(user[1])] if user in ("u0", "u1", "u2") else np.zeros(WIDTH)
         scores = item_vectors @ (item_vectors[clicked].sum(axis=0) + own)
-        excluded = [i for i in clicked if i != target] if exclude_seen else []
+        excluded = clicked if exclude_seen else []
         expected.append(sort_in_full(scores, target, excluded))
 
     queries = make_queries(tmp_path, train, test, exclude_seen)
@@ -186,15 +187,16 @@ def test_popularity_equals_a_full_sort(tmp_path):
         {"user": f"u{rng.integers(9)}", "item": ITEM_IDS[min(int(rng.exponential(6)), 39)], "timestamp": 1}
         for _ in range(150)
     ]
-    test = [{"user": f"u{rng.integers(12)}", "item": item, "timestamp": 5} for item in ITEM_IDS]
-    queries = make_queries(tmp_path, train, test)
     clicks = np.array([sum(row["item"] == item for row in train) for item in ITEM_IDS])
-    seen = {row["user"]: {r["item"] for r in train if r["user"] == row["user"]} for row in test}
+    drawn = [{"user": f"u{rng.integers(12)}", "item": item, "timestamp": 5} for item in ITEM_IDS * 3]
+    seen = {row["user"]: {r["item"] for r in train if r["user"] == row["user"]} for row in drawn}
+    test = [row for row in drawn if row["item"] not in seen[row["user"]]]
+    queries = make_queries(tmp_path, train, test)
 
     ranks = np.concatenate([PopularityRanker(queries.train_clicks).rank(batch) for batch in queries])
 
     for row, rank in zip(test, ranks, strict=True):
-        excluded = [ITEM_IDS.index(item) for item in seen[row["user"]] - {row["item"]}]
+        excluded = [ITEM_IDS.index(item) for item in seen[row["user"]]]
         assert rank == sort_in_full(clicks, ITEM_IDS.index(row["item"]), excluded)
 
 
@@ -233,7 +235,7 @@ def test_a_user_counts_once():
     assert table["queries"].to_dict() == {"a": 1, "b": 3}
 
 
-def test_what_was_seen_is_left_out_but_never_the_target(tmp_path):
+def test_what_was_seen_is_left_out_and_a_repeat_is_no_query(tmp_path):
     train = [
         {"item": "i01", "timestamp": 1},
         {"item": "i02", "timestamp": 2},
@@ -242,25 +244,32 @@ def test_what_was_seen_is_left_out_but_never_the_target(tmp_path):
         {"user": "u2", "item": "i09", "timestamp": 1},
     ]
     test = [
-        {"item": "i02", "timestamp": 5},  # clicked before: still the right answer
+        {"item": "i02", "timestamp": 5},  # clicked before: what is left out cannot be the answer
         {"item": "i05", "timestamp": 6},
         {"item": "i06", "timestamp": 6},  # the same moment as i05
         {"item": "i07", "timestamp": 4},
     ]
     (batch,) = make_queries(tmp_path, train, test)
 
-    assert [rows.tolist() for rows in batch.clicked_before] == [[1, 2, 7], [1, 2, 7, 2], [1, 2, 7, 2], [1, 2]]
-    assert [sorted(set(rows.tolist())) for rows in batch.excluded] == [[1, 7], [1, 2, 7], [1, 2, 7], [1, 2]]
-    assert batch.is_repeat.tolist() == [True, False, False, False]
-    assert batch.whole_history.toarray().sum(axis=1).tolist() == [3, 3, 3, 2]  # ones, not counts
+    assert batch.targets.tolist() == [b"i05", b"i06", b"i07"]
+    assert [rows.tolist() for rows in batch.clicked_before] == [[1, 2, 7, 2], [1, 2, 7, 2], [1, 2]]
+    assert [rows.tolist() for rows in batch.excluded] == [[1, 2, 7, 2], [1, 2, 7, 2], [1, 2]]
+    assert batch.whole_history.toarray().sum(axis=1).tolist() == [3, 3, 2]  # ones, not counts
     assert batch.whole_history.max() == 1
 
 
-def test_seen_items_can_be_kept(tmp_path):
+def test_seen_items_can_be_kept_and_repeats_are_queries_then(tmp_path):
     train = [{"item": "i01", "timestamp": 1}]
-    (batch,) = make_queries(tmp_path, train, [{"item": "i02", "timestamp": 5}], exclude_seen=False)
-    assert [len(rows) for rows in batch.excluded] == [0]
-    assert [len(rows) for rows in batch.clicked_before] == [1]
+    test = [{"item": "i02", "timestamp": 5}, {"item": "i01", "timestamp": 6}]
+    (batch,) = make_queries(tmp_path, train, test, exclude_seen=False)
+    assert [len(rows) for rows in batch.excluded] == [0, 0]
+    assert [len(rows) for rows in batch.clicked_before] == [1, 2]
+
+
+def test_a_split_of_repeats_alone_is_refused(tmp_path):
+    train = [{"item": "i01", "timestamp": 1}]
+    with pytest.raises(ValueError, match="exclude_seen"):
+        measure({}, make_queries(tmp_path, train, [{"item": "i01", "timestamp": 6}]))
 
 
 def test_what_is_known_comes_from_the_training_split(tmp_path):
