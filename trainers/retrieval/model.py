@@ -116,6 +116,8 @@ class RetrievalModel(tfrs.Model):
             loss=tf.keras.losses.CategoricalCrossentropy(
                 from_logits=True, reduction=tf.keras.losses.Reduction.SUM_OVER_BATCH_SIZE
             ),
+            # What TFRS logs as `loss` is the last batch's; this is the epoch's mean.
+            loss_metrics=[tf.keras.metrics.Mean("mean_loss")],
             temperature=config.temperature,
             remove_accidental_hits=True,
         )
