@@ -52,12 +52,14 @@ def run(
 
     settings = load_config(config)
     paths = RunPaths(root)
-    paths.root.mkdir(parents=True, exist_ok=True)
+    # What is wrong with the input is said before anything is written, and before TFX is imported.
+    if events is not None:
+        EventLog(events).partitions()
+    _make_root(paths)
     if events is None:
         events = paths.events
         _simulate_default(events)
     log = EventLog(events)
-    log.partitions()  # names what is wrong with the directory before anything heavy starts
 
     from pipelines.commands.node_view import NodeView
     from pipelines.run_log import write_log_to
@@ -83,6 +85,18 @@ def run(
         _print_result(result)
     if result["verdict"] == "blocked":
         raise SystemExit(1)
+
+
+def _make_root(paths: "RunPaths") -> None:
+    try:
+        paths.logs.mkdir(parents=True, exist_ok=True)
+        (paths.logs / ".writable").touch()
+        (paths.logs / ".writable").unlink()
+    except OSError as error:
+        raise SystemExit(
+            f"winnow: --root {paths.root}: cannot be written ({error.strerror}). "
+            "Choose a directory you may write to, or make it writable."
+        ) from error
 
 
 def _simulate_default(events: Path) -> None:
