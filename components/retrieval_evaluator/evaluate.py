@@ -94,7 +94,7 @@ def measure(
                 "user": batch.users,
                 "known_user": batch.known_user,
                 "new_item": batch.new_item,
-                "clicks_so_far": np.array([len(clicks) for clicks in batch.clicked_before]),
+                "clicks_so_far": batch.clicked_before.lengths,
             }
         )
     if not about:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 RECALL_DEPTHS = (10, 100, 500)
+_VALUES_PER_BLOCK = 1 << 16  # of a bootstrap: half a megabyte of values at a time
 METRICS = (*(f"recall_{k}" for k in RECALL_DEPTHS), "ndcg_10", "mrr")
 
 
@@ -84,4 +85,8 @@ def bootstrap_interval(
 def _bootstrap_means(values: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """Means [samples] of values [U] drawn with replacement."""
     rng = np.random.default_rng(seed)
-    return np.array([rng.choice(values, len(values)).mean() for _ in range(samples)])
+    block = max(1, _VALUES_PER_BLOCK // max(len(values), 1))
+    sizes = [min(block, samples - start) for start in range(0, samples, block)]
+    # The draws come in one order, whatever the blocks.
+    drawn = [values[rng.integers(0, len(values), (size, len(values)))].mean(axis=1) for size in sizes]
+    return np.concatenate(drawn)

@@ -8,6 +8,7 @@ import pandas as pd
 import tensorflow as tf
 
 from components.index_builder.build import read_records
+from components.retrieval_evaluator.row_lists import RowLists, spread
 from schemas import features as f
 
 _COLUMNS = {
@@ -121,27 +122,35 @@ class SeenItems:
     def __init__(self, clicks: Clicks, catalogue: Catalogue):
         rows = catalogue.find(clicks.items)
         known = rows >= 0
-        frame = pd.DataFrame(
-            {"user": clicks.users[known], "row": rows[known], "at": clicks.timestamps[known]}
-        ).sort_values("at", kind="stable")
-        self._by_user = {
-            user: (group["at"].to_numpy(), group["row"].to_numpy()) for user, group in frame.groupby("user")
-        }
+        self._users = pd.Index(np.unique(clicks.users[known]))
+        self._times = np.unique(clicks.timestamps[known])
+        keys = self._sort_keys(clicks.users[known], clicks.timestamps[known])
+        order = np.argsort(keys, kind="stable")
+        self._keys = keys[order]
+        self._rows = rows[known][order]
 
-    def before(self, users: np.ndarray, timestamps: np.ndarray) -> list[np.ndarray]:
+    def before(self, users: np.ndarray, timestamps: np.ndarray) -> RowLists:
         """For each query [Q] the rows clicked strictly before it, oldest first."""
-        nothing = (np.array([], np.int64), np.array([], np.int64))
-        seen = []
-        for user, timestamp in zip(users, timestamps, strict=True):
-            at, rows = self._by_user.get(user, nothing)
-            seen.append(rows[: np.searchsorted(at, timestamp, side="left")])
-        return seen
+        keys = self._sort_keys(users, timestamps)
+        end = np.searchsorted(self._keys, keys, side="left")
+        # A time's place is below the width, so that keys of one user lie between two multiples of it.
+        begin = np.searchsorted(self._keys, keys - keys % self._width, side="left")
+        lengths = end - begin
+        return RowLists(self._rows[spread(begin, lengths)], lengths)
+
+    @property
+    def _width(self) -> int:
+        return len(self._times) + 1
+
+    def _sort_keys(self, users: np.ndarray, timestamps: np.ndarray) -> np.ndarray:
+        """One number for a user and a time: by user first; the unknown user's is before every click's."""
+        return self._users.get_indexer(users) * self._width + np.searchsorted(
+            self._times, timestamps, side="left"
+        )
 
 
-def pad(rows: list[np.ndarray], catalogue: Catalogue) -> np.ndarray:
+def pad(lists: RowLists, catalogue: Catalogue) -> np.ndarray:
     """Lists of catalogue rows as a matrix of item ids [Q, longest], filled with ""."""
-    lengths = np.array([len(r) for r in rows])
-    padded = np.full((len(rows), max(int(lengths.max(initial=0)), 1)), b"", object)
-    flat = np.concatenate(rows) if len(rows) else np.array([], np.int64)
-    padded[np.arange(padded.shape[1]) < lengths[:, np.newaxis]] = catalogue.ids[flat.astype(np.int64)]
+    padded = np.full((len(lists), max(int(lists.lengths.max(initial=0)), 1)), b"", object)
+    padded[np.arange(padded.shape[1]) < lists.lengths[:, np.newaxis]] = catalogue.ids[lists.rows]
     return padded

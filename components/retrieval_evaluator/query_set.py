@@ -14,6 +14,7 @@ import tensorflow as tf
 from scipy import sparse
 
 from components.retrieval_evaluator import queries as q
+from components.retrieval_evaluator.row_lists import RowLists
 from schemas import features as f
 
 SPLITS = ("train", "eval", "test")
@@ -43,8 +44,8 @@ class QueryBatch:
     timestamps: np.ndarray
     targets: np.ndarray
     target_rows: np.ndarray
-    clicked_before: list[np.ndarray]
-    excluded: list[np.ndarray]
+    clicked_before: RowLists
+    excluded: RowLists
     known_user: np.ndarray
     new_item: np.ndarray
 
@@ -60,8 +61,7 @@ class QueryBatch:
     @functools.cached_property
     def whole_history(self) -> sparse.csr_matrix:
         """All that the user clicked strictly before the query: [Q, N], ones."""
-        lengths = np.array([len(rows) for rows in self.clicked_before])
-        return self._to_matrix(lengths, np.concatenate(self.clicked_before))
+        return self._to_matrix(self.clicked_before.lengths, self.clicked_before.rows)
 
     def _to_matrix(self, lengths: np.ndarray, rows: np.ndarray) -> sparse.csr_matrix:
         owners = np.repeat(np.arange(len(lengths)), lengths)[rows >= 0]
@@ -109,7 +109,6 @@ class QuerySet:
     def __iter__(self) -> Iterator[QueryBatch]:
         """Reads the split anew."""
         seen = q.SeenItems(self._clicks, self.catalogue)
-        nothing = np.array([], np.int64)
         for examples, columns in q.iterate_queries(self._patterns, _BATCH):
             target_rows = self.catalogue.find(columns[f.ITEM_ID])
             clicked_before = seen.before(columns[f.USER_ID], columns[f.TIMESTAMP])
@@ -119,7 +118,7 @@ class QuerySet:
             if not len(asked):
                 continue
             users, target_rows = columns[f.USER_ID][asked], target_rows[asked]
-            clicked_before = [clicked_before[query] for query in asked]
+            clicked_before = clicked_before.take(asked)
             yield QueryBatch(
                 catalogue=self.catalogue,
                 examples=examples[asked],
@@ -128,15 +127,14 @@ class QuerySet:
                 targets=columns[f.ITEM_ID][asked],
                 target_rows=target_rows,
                 clicked_before=clicked_before,
-                excluded=clicked_before if self._exclude_seen else [nothing] * len(asked),
+                excluded=clicked_before if self._exclude_seen else RowLists.empty(len(asked)),
                 known_user=self._known_users.get_indexer(users) >= 0,
                 new_item=(target_rows < 0) | (self.train_clicks[np.maximum(target_rows, 0)] == 0),
             )
 
 
-def _is_repeat(clicked_before: list[np.ndarray], target_rows: np.ndarray) -> np.ndarray:
+def _is_repeat(clicked_before: RowLists, target_rows: np.ndarray) -> np.ndarray:
     """Whether each target [Q] is among what its user clicked before."""
-    lengths = [len(rows) for rows in clicked_before]
-    owners = np.repeat(np.arange(len(lengths)), lengths)
-    hits = np.concatenate(clicked_before) == np.repeat(target_rows, lengths)
-    return np.bincount(owners[hits], minlength=len(lengths)) > 0
+    owners = clicked_before.owners
+    hits = clicked_before.rows == target_rows[owners]
+    return np.bincount(owners[hits], minlength=len(clicked_before)) > 0

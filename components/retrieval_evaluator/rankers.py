@@ -52,8 +52,8 @@ class PackageRanker(OrderRanker):
     def rank(self, batch: QueryBatch) -> np.ndarray:
         """See `OrderRanker`; infinite beyond the depth of the package."""
         ranks = np.empty(len(batch.users))
-        for part in _split_by_exclusions([len(rows) for rows in batch.excluded]):
-            excluded = pad([batch.excluded[query] for query in part], batch.catalogue)
+        for part in _split_by_exclusions(batch.excluded.lengths):
+            excluded = pad(batch.excluded.take(part), batch.catalogue)
             found = self._model.signatures["recommend_examples"](
                 examples=tf.constant(batch.examples[part]), exclude_item_id=tf.constant(excluded)
             )[f.ITEM_ID].numpy()
@@ -79,9 +79,12 @@ class PopularityRanker(OrderRanker):
 
     def rank(self, batch: QueryBatch) -> np.ndarray:
         """See `OrderRanker`; infinite for a target that the catalogue lacks."""
-        own = self._rank[np.maximum(batch.target_rows, 0)].astype(np.float64)
-        above = [np.sum(self._rank[np.unique(e)] < r) for e, r in zip(batch.excluded, own, strict=True)]
-        return np.where(batch.target_rows >= 0, own - np.array(above), np.inf)
+        own = self._rank[np.maximum(batch.target_rows, 0)]
+        excluded = batch.excluded.distinct(len(batch.catalogue))
+        owners = excluded.owners
+        is_above = self._rank[excluded.rows] < own[owners]
+        above = np.bincount(owners[is_above], minlength=len(own))
+        return np.where(batch.target_rows >= 0, (own - above).astype(np.float64), np.inf)
 
 
 class RandomRanker(Ranker):
@@ -89,19 +92,19 @@ class RandomRanker(Ranker):
 
     def measure(self, batch: QueryBatch) -> dict[str, np.ndarray]:
         """See `Ranker`; 0 for a target that the catalogue lacks."""
-        num_excluded = np.array([len(np.unique(rows)) for rows in batch.excluded])
+        num_excluded = batch.excluded.distinct(len(batch.catalogue)).lengths
         metrics = compute_random_metrics(len(batch.catalogue) - num_excluded)
         return {name: np.where(batch.target_rows >= 0, values, 0.0) for name, values in metrics.items()}
 
 
-def _split_by_exclusions(counts: list[int]) -> list[np.ndarray]:
+def _split_by_exclusions(counts: np.ndarray) -> list[np.ndarray]:
     """Queries in groups, those with few exclusions first, so that no group costs the package much memory.
 
     The package compares every item it finds with every exclusion: queries x (depth + E) x E, where E is the
     largest number of exclusions of the group. A few heavy users would take gigabytes.
     """
     order = np.argsort(counts, kind="stable")
-    costs = np.array([max(count, 1) * (count + _TYPICAL_DEPTH) for count in counts])[order]
+    costs = (np.maximum(counts, 1) * (counts + _TYPICAL_DEPTH))[order]
     groups, start = [], 0
     for stop in range(1, len(order) + 1):
         # Sorted: the last query of a group sets its width.

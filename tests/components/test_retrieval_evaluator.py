@@ -1,23 +1,23 @@
 from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
 
+import json
+import os
+
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
+from tfx.types import standard_artifacts
 
+from components.index_builder.build import BRUTE_FORCE, package_dir
 from components.retrieval_evaluator import rankers
 from components.index_builder.package import BruteForce, RetrievalPackage
-from components.retrieval_evaluator.evaluate import measure
-from components.retrieval_evaluator.metrics import (
-    METRICS,
-    activity_slices,
-    bootstrap_interval,
-    bootstrap_lower_bound,
-    compute_random_metrics,
-    compute_row_metrics,
-    per_user,
-)
+from components.retrieval_evaluator.component import RetrievalEvaluator
+from components.retrieval_evaluator.evaluate import METRICS_FILE, PER_USER_FILE, measure
+from components.retrieval_evaluator.metrics import METRICS, compute_random_metrics, compute_row_metrics
 from components.retrieval_evaluator.query_set import QuerySet
 from components.retrieval_evaluator.rankers import PackageRanker, PopularityRanker, RandomRanker
+from components.retrieval_evaluator.row_lists import RowLists
 from trainers.retrieval import export
 
 NUM_ITEMS = 40
@@ -153,7 +153,7 @@ def test_ranks_of_a_package_equal_a_full_sort(tmp_path, exclude_seen):
 
 
 def test_queries_with_many_exclusions_are_asked_apart(tmp_path, monkeypatch):
-    counts = [3, 900, 0, 2500, 3, 2500]
+    counts = np.array([3, 900, 0, 2500, 3, 2500])
     groups = [group.tolist() for group in rankers._split_by_exclusions(counts)]
     assert groups == [[2, 0, 4, 1, 3, 5]]
     monkeypatch.setattr(rankers, "_MAX_COMPARISONS", 8_000_000)
@@ -211,30 +211,6 @@ def test_random_equals_a_simulation(tmp_path):
         assert closed_form[name] == pytest.approx(drawn[name].mean(), rel=0.01), name
 
 
-def test_random_with_fewer_items_than_the_depth():
-    metrics = compute_random_metrics(np.array([1, 4]))
-    assert metrics["recall_10"].tolist() == [1.0, 1.0]
-    assert metrics["ndcg_10"][0] == pytest.approx(1.0)
-    assert metrics["ndcg_10"][1] == pytest.approx(np.mean(1 / np.log2([2, 3, 4, 5])))
-
-
-def test_metrics_by_hand():
-    metrics = compute_row_metrics(np.array([0, 2, 9, 10, 499, np.inf]))
-    assert metrics["recall_10"].tolist() == [1, 1, 1, 0, 0, 0]
-    assert metrics["recall_100"].tolist() == [1, 1, 1, 1, 0, 0]
-    assert metrics["recall_500"].tolist() == [1, 1, 1, 1, 1, 0]
-    # 1 / log2(rank + 2): log2 of 2, 4 and 11
-    assert metrics["ndcg_10"] == pytest.approx([1, 0.5, 1 / 3.4594316, 0, 0, 0])
-    assert metrics["mrr"] == pytest.approx([1, 1 / 3, 0.1, 1 / 11, 1 / 500, 0])
-
-
-def test_a_user_counts_once():
-    users = np.array(["b", "a", "b", "b"], object)
-    table = per_user(users, {"recall_10": np.array([1.0, 0.5, 0.0, 0.5])})
-    assert table["recall_10"].to_dict() == {"a": 0.5, "b": 0.5}
-    assert table["queries"].to_dict() == {"a": 1, "b": 3}
-
-
 def test_what_was_seen_is_left_out_and_a_repeat_is_no_query(tmp_path):
     train = [
         {"item": "i01", "timestamp": 1},
@@ -264,6 +240,55 @@ def test_seen_items_can_be_kept_and_repeats_are_queries_then(tmp_path):
     (batch,) = make_queries(tmp_path, train, test, exclude_seen=False)
     assert [len(rows) for rows in batch.excluded] == [0, 0]
     assert [len(rows) for rows in batch.clicked_before] == [1, 2]
+
+
+def test_seen_items_are_the_users_own_and_earlier(tmp_path):
+    """Users of one batch stand in any order, clicks in any order, some users have none at all."""
+    rng = np.random.default_rng(3)
+    clicks = [
+        {"user": f"u{rng.integers(1, 6)}", "item": str(rng.choice(ITEM_IDS)), "timestamp": int(time)}
+        for time in rng.integers(0, 12, 90)
+    ]
+    asked = [
+        # u0 and u9, the first and the last, have no click on an item of the catalogue at all.
+        {
+            "user": f"u{n % 10}",
+            "item": "gone" if n % 10 in (0, 9) else "i00",
+            "timestamp": int(rng.integers(0, 14)),
+        }
+        for n in range(100)
+    ]
+    (batch,) = make_queries(tmp_path, clicks, asked, exclude_seen=False)
+
+    every_click = [row for row in [*asked, *clicks] if row["item"] != "gone"]  # in the order of the files
+    for row, seen in zip(asked, batch.clicked_before, strict=True):
+        own = [c for c in every_click if c["user"] == row["user"] and c["timestamp"] < row["timestamp"]]
+        oldest_first = sorted(own, key=lambda click: click["timestamp"])
+        assert seen.tolist() == [ITEM_IDS.index(click["item"]) for click in oldest_first]
+
+
+def test_a_query_is_not_charged_with_its_neighbours_exclusions(tmp_path):
+    train = [{"user": "u1", "item": item, "timestamp": 1} for item in (*ITEM_IDS[:4], "i00")]  # i00 twice
+    train += [{"user": "u3", "item": "i00", "timestamp": 1}]
+    test = [{"user": user, "item": "i20", "timestamp": 5} for user in ("u0", "u1", "u2", "u3")]
+    (batch,) = make_queries(tmp_path, train, test)
+
+    clicks = NUM_ITEMS - np.arange(NUM_ITEMS)  # i20 is at place 20
+    assert PopularityRanker(clicks).rank(batch).tolist() == [20, 16, 20, 19]
+    expected = compute_random_metrics(NUM_ITEMS - np.array([0, 4, 0, 1]))
+    assert RandomRanker().measure(batch)["mrr"].tolist() == expected["mrr"].tolist()
+
+
+def test_lists_of_rows_read_as_the_lists_they_were_made_of():
+    lists = [[3, 1, 3], [], [0, 2], [1]]
+    rows = RowLists(np.array([3, 1, 3, 0, 2, 1]), np.array([3, 0, 2, 1]))
+    assert [row.tolist() for row in rows] == lists
+    assert rows[-1].tolist() == [1]
+    assert [row.tolist() for row in rows[1:3]] == [[], [0, 2]]
+    assert [row.tolist() for row in rows.take(np.array([2, 0, 1]))] == [[0, 2], [3, 1, 3], []]
+    assert [row.tolist() for row in rows.distinct(4)] == [[1, 3], [], [0, 2], [1]]
+    assert rows.owners.tolist() == [0, 0, 0, 2, 2, 3]
+    assert [row.tolist() for row in RowLists.empty(2)] == [[], []]
 
 
 def test_a_split_of_repeats_alone_is_refused(tmp_path):
@@ -312,27 +337,44 @@ def test_a_split_without_clicks_is_refused(tmp_path):
         make_queries(tmp_path, [{"item": "i01"}], [{"item": "i02", "clicked": 0}])
 
 
-def test_activity_is_in_deciles():
-    slices = activity_slices(np.arange(100))
-    assert [np.sum(slices == f"activity_{decile}") for decile in range(1, 11)] == [10] * 10
-    assert slices[0] == "activity_1"
-    assert slices[-1] == "activity_10"
+@pytest.mark.parametrize(("exclude_seen", "asked"), [(True, ["u0", "u1"]), (False, ["u0", "u0", "u1"])])
+def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, exclude_seen, asked):
+    item_vectors = np.zeros((NUM_ITEMS, WIDTH))
+    item_vectors[:, 0] = -np.arange(NUM_ITEMS)  # the first item is the best
+    artifacts = {
+        name: standard_artifacts.Model() if name in ("packages", "live") else standard_artifacts.Examples()
+        for name in ("packages", "live", "impressions", "items")
+    }
+    evaluation = standard_artifacts.ModelEvaluation()
+    for name, artifact in {**artifacts, "evaluation": evaluation}.items():
+        artifact.uri = str(tmp_path / name)
+    artifacts["items"].split_names = '["catalogue"]'
+    make_queries(
+        tmp_path,
+        train=[{"user": "u0", "item": item, "timestamp": 1} for item in ("i00", "i01")],
+        test=[
+            {"user": "u0", "item": "i01", "timestamp": 5},  # clicked before
+            {"user": "u0", "item": "i03", "timestamp": 5},
+            {"user": "u1", "item": "i01", "timestamp": 5},  # clicked before by u0 alone
+        ],
+    )
+    path = save_package(tmp_path, item_vectors, np.eye(1, WIDTH).repeat(2, axis=0), depth=NUM_ITEMS)
+    os.renames(path, package_dir(artifacts["packages"].uri, BRUTE_FORCE))
 
+    RetrievalEvaluator.EXECUTOR_SPEC.executor_class().Do(
+        {name: [artifact] for name, artifact in artifacts.items()},
+        {"evaluation": [evaluation]},
+        {"exclude_seen": int(exclude_seen), "code_fingerprint": ""},
+    )
 
-def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    below = inside = 0
-    for trial in range(200):
-        sample = rng.normal(0.3, 1.0, 60)
-        low, high = bootstrap_interval(sample, 0.9, 300, seed=trial)
-        mean, bound = bootstrap_lower_bound(sample, 0.95, 300, seed=trial)
-        assert mean == sample.mean()
-        assert bound == pytest.approx(low)  # 5% on one side is 90% on two
-        inside += low <= 0.3 <= high
-        below += bound <= 0.3
-    assert 0.83 <= inside / 200 <= 0.96
-    assert 0.89 <= below / 200 <= 0.99
-
-
-def test_bootstrap_of_a_constant_is_that_constant():
-    assert bootstrap_interval(np.full(7, 0.25), 0.95, 50) == (0.25, 0.25)
+    report = json.loads((tmp_path / "evaluation" / METRICS_FILE).read_text())
+    assert report["num_queries"] == len(asked)
+    assert report["num_repeats"] == 3 - len(asked)
+    assert set(report["models"]) == {"candidate", "popularity", "random"}
+    table = pd.read_parquet(tmp_path / "evaluation" / PER_USER_FILE)
+    assert sorted(table.user_id) == sorted(["u0", "u1"] * 3)  # a row per model and user
+    candidate = table[table.model == "candidate"].set_index("user_id")
+    assert candidate.queries.to_dict() == {user: asked.count(user) for user in asked}
+    # u0: i03 is the second once i00 and i01 are out, else the fourth and i01 the second. u1: i01 is second.
+    expected = {"u0": 1 / 2 if exclude_seen else (1 / 2 + 1 / 4) / 2, "u1": 1 / 2}
+    assert candidate.mrr.to_dict() == pytest.approx(expected)
