@@ -106,6 +106,13 @@ def test_similar_leaves_the_item_itself_out_and_knows_what_it_does_not_know(pack
     assert set(answer["item_id"][1].numpy()) == {b""}
 
 
+def test_recall_counts_each_querys_own_answers():
+    exact = np.array([[0, 1], [2, 3], [4, 5]])
+    found = np.array([[2, 3], [3, 7], [5, 4]], np.int32)  # the neighbour's answers, one of two, all
+    assert compute_recall(found, exact) == pytest.approx((0 + 1 / 2 + 1) / 3)
+    assert compute_recall(np.full((3, 2), -1, np.int32), exact) == 0  # nothing found is not the row before
+
+
 def test_the_index_tunes_itself_to_its_recall():
     rng = np.random.default_rng(0)
     centres = unit(rng, 50, 32)
