@@ -7,48 +7,32 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sources.event_log import EventLogError, conform
+from sources.file_part import FilePart
 
 BATCH_ROWS = 1 << 16
 REMEDY = "Correct it where the log is made, and export it again."
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """Some rows of a file.
+class Rows(FilePart):
+    """Some rows of a Parquet file.
 
     Attributes:
-      path: the file, for messages.
       first_row: the number of the first of the rows; the file's first row is 0.
-      table: the values.
     """
 
-    path: Path
     first_row: int
-    table: pa.Table
+    remedy: ClassVar[str] = REMEDY
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """The values of a column."""
-        return self.table.column(name)
-
-    def refuse(self, mask: pa.ChunkedArray, column: str, expected: str) -> None:
-        """Raises for the first row of a mask; null counts as false.
-
-        Raises:
-          EventLogError: naming file, row, column, what was expected and what stands there.
-        """
-        row = pc.index(mask, True).as_py()
-        if row >= 0:
-            value = self.column(column)[row].as_py()
-            raise EventLogError(
-                f"{self.path}, row {self.first_row + row}, {column}: expected {expected}, got {value!r}. "
-                + REMEDY
-            )
+    def place(self, row: int) -> str:
+        """See `FilePart`."""
+        return f"row {self.first_row + row}"
 
     def conform(self, columns: pa.Schema) -> "Rows":
         """The rows with the contract's columns in its types.
@@ -73,7 +57,7 @@ class Rows:
         except pa.ArrowInvalid as error:
             row = next(row for row in range(len(column)) if not _is_valid(column.slice(row, 1)))
             raise EventLogError(
-                f"{self.path}, row {self.first_row + row}, {name}: expected UTF-8 text ({error}). {REMEDY}"
+                f"{self.path}, {self.place(row)}, {name}: expected UTF-8 text ({error}). {REMEDY}"
             ) from error
 
 
@@ -95,7 +79,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Rows
     with _naming(path), pq.ParquetFile(path) as file:
         first_row = 0
         for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-            yield Rows(path, first_row, pa.Table.from_batches([batch]))
+            yield Rows(path, pa.Table.from_batches([batch]), first_row)
             first_row += batch.num_rows
 
 

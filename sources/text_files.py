@@ -8,13 +8,14 @@ import dataclasses
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from sources.event_log import TIMESTAMP, EventLogError
+from sources.file_part import FilePart
 
 BLOCK_BYTES = 1 << 24
 _SINGLE_DELIMITER = "\x1f"  # what "::" becomes: Arrow splits at one character
@@ -38,36 +39,19 @@ class Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lines:
-    """Parsed lines.
+class Lines(FilePart):
+    """Parsed lines; one row is one line.
 
     Attributes:
-      path: the file, for messages.
-      first_line: the number of the line of row 0; one row is one line.
-      table: the values.
+      first_line: the number of the line of row 0.
     """
 
-    path: Path
     first_line: int
-    table: pa.Table
+    remedy: ClassVar[str] = "Correct or remove the line; nothing was written."
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """The values of a column."""
-        return self.table.column(name)
-
-    def refuse(self, mask: pa.ChunkedArray, column: str, expected: str) -> None:
-        """Raises for the first row of a mask.
-
-        Raises:
-          EventLogError: naming file, line, column, what was expected and what stands there.
-        """
-        row = pc.index(mask, True).as_py()
-        if row >= 0:
-            value = self.column(column)[row].as_py()
-            raise EventLogError(
-                f"{self.path}, line {self.first_line + row}, {column}: expected {expected}, got {value!r}. "
-                "Correct or remove the line; nothing was written."
-            )
+    def place(self, row: int) -> str:
+        """See `FilePart`."""
+        return f"line {self.first_line + row}"
 
     def ids(self, name: str) -> pa.ChunkedArray:
         """A column of ids.
@@ -126,7 +110,7 @@ def read_lines(path: Path, layout: Layout) -> Iterator[tuple[int, Lines]]:
             first_line, rows = (2, _skip_header(path, block, layout)) if is_headed else (line, block)
             if rows:
                 has_rows = True
-                yield stream.tell(), Lines(path, first_line, _parse(path, first_line, rows, layout))
+                yield stream.tell(), Lines(path, _parse(path, first_line, rows, layout), first_line)
     if not has_rows:
         raise EventLogError(
             f"{path}: is empty. Expected lines of {', '.join(layout.columns)}; download it again."
@@ -139,9 +123,8 @@ def read_all_lines(path: Path, layout: Layout) -> Lines:
     Raises:
       EventLogError: as `read_lines`.
     """
-    return Lines(
-        path, 1 + layout.has_header, pa.concat_tables(lines.table for _, lines in read_lines(path, layout))
-    )
+    table = pa.concat_tables(lines.table for _, lines in read_lines(path, layout))
+    return Lines(path, table, 1 + layout.has_header)
 
 
 def read_blocks(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
