@@ -1,12 +1,14 @@
 """Whether an event log holds to its contract, checked before anything is made of it.
 
-Every file is streamed. Memory holds one batch of rows, 8 bytes for each user and item, and at most 128 MiB
+Every file is streamed. Memory holds two batches of rows, 8 bytes for each user and item, and at most 128 MiB
 for the search for repeated rows.
 """
 
 import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +22,7 @@ from sources.event_log import (
     Progress,
 )
 from sources.keys import KnownIds, refuse_repeated
-from sources.parquet_files import REMEDY, Rows, read_layout, read_rows
+from sources.parquet_files import BATCH_ROWS, REMEDY, Rows, read_layout, read_rows
 
 _AFTER_SHOWN = ("clicked", "clicked_at", "converted", "converted_at", "dwell_seconds")
 
@@ -47,15 +49,61 @@ def validate_event_log(log: EventLog, progress: Progress | None = None, *, conve
     if not num_rows:
         raise EventLogError(f"{paths[0].parents[1]}: holds no row. Expected impressions; deliver them.")
     users, items = KnownIds(log.users_path, "user_id"), KnownIds(log.items_path, "item_id")
-    done = 0
+    for parts in _gather(_read_impressions(days, progress)):
+        if len(parts) == 1 or not _hold_together(parts, users, items):
+            for part in parts:  # one by one, so that an error names the file and the row
+                _check_impressions(part[1].conform(IMPRESSION_COLUMNS), _days_of([part]), users, items)
+    refuse_repeated(paths, ["request_id", "item_id"])
+
+
+def _read_impressions(
+    days: Mapping[dt.date, Sequence[Path]], progress: Progress | None
+) -> Iterator[tuple[dt.date, Rows]]:
+    """The rows of all files, with the day each is to be of."""
+    done, num_files = 0, sum(map(len, days.values()))
     for day, files in days.items():
         for path in files:
             for rows in read_rows(path):
-                _check_impressions(rows.conform(IMPRESSION_COLUMNS), day, users, items)
+                yield day, rows
             done += 1
             if progress:
-                progress("checking events", done, len(paths))
-    refuse_repeated(paths, ["request_id", "item_id"])
+                progress("checking events", done, num_files)
+
+
+def _gather(parts: Iterator[tuple[dt.date, Rows]]) -> Iterator[list[tuple[dt.date, Rows]]]:
+    """Puts small parts together, to less than two batches of rows."""
+    gathered: list[tuple[dt.date, Rows]] = []
+    num_rows = 0
+    try:
+        for part in parts:
+            gathered.append(part)
+            num_rows += part[1].table.num_rows
+            if num_rows >= BATCH_ROWS:
+                yield gathered
+                gathered, num_rows = [], 0
+    except Exception:
+        if gathered:  # what is wrong before a file that cannot be read is said first
+            yield gathered
+        raise
+    if gathered:
+        yield gathered
+
+
+def _hold_together(parts: list[tuple[dt.date, Rows]], users: KnownIds, items: KnownIds) -> bool:
+    """Whether parts of many files hold to the contract, at the cost of one; every check is row by row."""
+    try:
+        table = pa.concat_tables([rows.table for _, rows in parts], promote=True)
+        together = Rows(parts[0][1].path, table, 0).conform(IMPRESSION_COLUMNS)
+        _check_impressions(together, _days_of(parts), users, items)
+    except (EventLogError, pa.ArrowException):
+        return False
+    return True
+
+
+def _days_of(parts: list[tuple[dt.date, Rows]]) -> np.ndarray:
+    """The day [N] that each row of some parts is to be of."""
+    days = np.array([day for day, _ in parts], "datetime64[D]")
+    return np.repeat(days, [rows.table.num_rows for _, rows in parts])
 
 
 def find_differences(schema: pa.Schema, columns: pa.Schema) -> list[str]:
@@ -146,13 +194,14 @@ def _check_values(rows: Rows, columns: pa.Schema) -> None:
             rows.refuse(pc.invert(is_finite), field.name, "a finite number or null")
 
 
-def _check_impressions(rows: Rows, day: dt.date, users: KnownIds, items: KnownIds) -> None:
+def _check_impressions(rows: Rows, days: np.ndarray, users: KnownIds, items: KnownIds) -> None:
+    """Checks rows [N] that are to be of certain days [N]."""
     _check_values(rows, IMPRESSION_COLUMNS)
-    time = rows.column("timestamp")
-    midnight = dt.datetime.combine(day, dt.time(), dt.timezone.utc)
-    start, end = (pa.scalar(midnight + dt.timedelta(days=n), TIMESTAMP) for n in (0, 1))
-    outside = pc.or_(pc.less(time, start), pc.greater_equal(time, end))
-    rows.refuse(outside, "timestamp", f"a time on {day} (UTC), the day of the file's folder")
+    milliseconds = rows.column("timestamp").cast(pa.int64()).to_numpy()
+    outside = milliseconds.astype("datetime64[ms]").astype("datetime64[D]") != days
+    if outside.any():
+        expected = f"a time on {days[outside.argmax()]} (UTC), the day of the file's folder"
+        rows.refuse(pa.chunked_array([outside]), "timestamp", expected)
     users.refuse_others(rows, "user_id")
     items.refuse_others(rows, "item_id")
     _check_what_followed(rows)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sources import keys
+from sources import keys, validation
 from sources.event_log import EventLog, EventLogError
 from sources.validation import validate_event_log
 
@@ -95,6 +95,68 @@ def test_bad_value_is_named(log_builder, column, values, place, expected):
     assert f"{IMPRESSIONS}, {place}: expected " in message
     assert expected in message
     assert "export it again" in message
+
+
+@pytest.mark.parametrize(("column", "values", "place", "expected"), BAD_IMPRESSIONS)
+def test_bad_value_is_named_among_many_small_files(log_builder, column, values, place, expected):
+    """Small files are checked together; the message is the one that the file alone would get."""
+    log_builder.impressions[column] = values
+    log_builder.write()
+    alone = refusal(log_builder)
+    others = {"bid": pa.array([1.0] * 3)} if column == "bid" else {}
+    for day in ("2024-01-01", "2024-01-03"):
+        log_builder.add_day(day, **others)
+
+    assert refusal(log_builder) == alone
+
+
+def test_the_first_of_several_wrong_files_is_named(log_builder):
+    log_builder.write()
+    wrong = log_builder.add_day("2024-01-03", dwell_seconds=pa.array([-1, None, None], pa.float32()))
+    log_builder.add_day("2024-01-04", request_id=pa.array(["r3", "", "r3"]))  # looked at first in a file
+    damaged = log_builder.add_day("2024-01-05")
+    content = bytearray(damaged.read_bytes())
+    content[4:200] = b"\xff" * 196
+    damaged.write_bytes(content)
+
+    assert f"{wrong}, row 0, dwell_seconds" in refusal(log_builder)
+    wrong.unlink()
+    wrong.parent.rmdir()
+    assert "date=2024-01-04/part-00000.parquet, row 1, request_id" in refusal(log_builder)
+
+
+def test_small_files_are_checked_together(log_builder, monkeypatch):
+    sizes, check_impressions = [], validation._check_impressions
+
+    def record(rows, *arguments):
+        sizes.append(rows.table.num_rows)
+        check_impressions(rows, *arguments)
+
+    monkeypatch.setattr(validation, "_check_impressions", record)
+    log_builder.write()
+    log_builder.add_day("2024-01-03")
+    log_builder.add_day("2024-01-04", request_id=pa.array(["r3"] * 3))
+    check(log_builder)
+    assert sizes == [9]
+
+    monkeypatch.setattr(validation, "BATCH_ROWS", 4)
+    check(log_builder)
+    assert sizes == [9, 6, 3]
+
+
+def test_files_of_different_types_are_checked_too(log_builder):
+    time = dt.datetime(2024, 1, 2, 9)
+    log_builder.impressions["timestamp"] = pa.array([time] * 3, pa.timestamp("us"))
+    log_builder.write()
+    later = log_builder.add_day("2024-01-03", position=pa.array([0, 1, None], pa.int64()))
+    check(log_builder, convertible=True)
+    pa.parquet.write_table(pa.parquet.read_table(later).drop(["dwell_seconds"]), later)
+    check(log_builder, convertible=True)
+    later.unlink()
+    later.parent.rmdir()
+    wrong = log_builder.add_day("2024-01-03", timestamp=pa.array([time] * 3, pa.timestamp("us")))
+    expected = f"{wrong}, row 0, timestamp: expected a time on 2024-01-03 (UTC)"
+    assert expected in refusal(log_builder, convertible=True)
 
 
 BAD_COLUMNS = [
