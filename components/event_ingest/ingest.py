@@ -3,7 +3,7 @@
 import dataclasses
 import datetime as dt
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 import numpy as np
@@ -20,6 +20,7 @@ from sources.event_log import EventLog
 from sources.validation import validate_event_log
 
 ROWS_PER_SHARD = 500_000  # bounds a worker's memory: about 1 GB with 50 clicks of history
+ROWS_PER_READ = 50_000  # small files are read together: a step of Beam takes longer than one of them
 CATALOGUE = "catalogue"  # the item examples' one split
 _NAMESPACE = "event_ingest"
 
@@ -53,7 +54,8 @@ def ingest_events(
     log = EventLog(events_dir)
     validate_event_log(log)
     days = log.partitions()
-    rows_per_day = {day: sum(pq.read_metadata(p).num_rows for p in paths) for day, paths in days.items()}
+    rows_per_file = {str(p): pq.read_metadata(p).num_rows for paths in days.values() for p in paths}
+    rows_per_day = {day: sum(rows_per_file[str(p)] for p in paths) for day, paths in days.items()}
     eval_day, test_day = splits.compute_split_days(rows_per_day, fractions.eval, fractions.test)
     num_shards = 1 + sum(rows_per_day.values()) // ROWS_PER_SHARD
     schema = log.manifest.schema
@@ -61,8 +63,8 @@ def ingest_events(
     with pipeline as p:
         _ = (
             p
-            | "Days" >> beam.Create([[str(path) for path in paths] for paths in days.values()])
-            | "SpreadDays" >> beam.Reshuffle()
+            | "Files" >> beam.Create(group_files(rows_per_file))
+            | "SpreadFiles" >> beam.Reshuffle()
             | "ReadByUserShard" >> beam.FlatMap(_read_by_user_shard, num_shards)
             | "GroupShards" >> beam.GroupByKey()
             | "WriteExamples" >> beam.ParDo(_WriteShard(log, schema, uris, (eval_day, test_day), num_shards))
@@ -80,14 +82,31 @@ def ingest_events(
     return counts
 
 
+def group_files(rows_per_file: Mapping[str, int]) -> list[list[str]]:
+    """Neighbouring files, in groups of less than `ROWS_PER_READ` rows and one file."""
+    groups: dict[int, list[str]] = {}
+    rows_before = 0
+    for path, num_rows in rows_per_file.items():
+        groups.setdefault(rows_before // ROWS_PER_READ, []).append(path)
+        rows_before += num_rows
+    return list(groups.values())
+
+
 def _read_by_user_shard(paths: list[str], num_shards: int) -> Iterator[tuple[int, pa.Table]]:
-    """Reads a day and cuts it by a stable hash of the user."""
-    table = pa.concat_tables([pq.read_table(path) for path in paths], promote=True)
+    """Reads some files and cuts them by a stable hash of the user."""
+    table = pa.concat_tables([_read_table(path) for path in paths], promote=True)
     users = table.column(f.USER_ID).combine_chunks().dictionary_encode()
     hashes = pd.util.hash_array(users.dictionary.to_numpy(zero_copy_only=False).astype(object))
     shards = (hashes % num_shards).astype(np.int64)[users.indices.to_numpy()]
     for shard in np.unique(shards):
-        yield int(shard), table.filter(pa.array(shards == shard))
+        # One chunk for many files: what follows goes through every chunk.
+        yield int(shard), table.filter(pa.array(shards == shard)).combine_chunks()
+
+
+def _read_table(path: str) -> pa.Table:
+    """A file as it is; `pq.read_table` would ask for its data set first, which takes longer than the file."""
+    with pq.ParquetFile(path) as file:
+        return file.read()
 
 
 def _write_records(uri: str, split: str, shard: int, num_shards: int, records: list[bytes]) -> None:

@@ -78,6 +78,30 @@ def test_one_shard_or_many_give_the_same_examples(events, tmp_path, monkeypatch)
             assert first == second
 
 
+def test_files_read_together_or_alone_give_the_same_examples(events, tmp_path, monkeypatch):
+    together, counts = run_ingest(events, tmp_path / "together")
+    monkeypatch.setattr(ingest, "ROWS_PER_READ", 1)
+    alone, same_counts = run_ingest(events, tmp_path / "alone")
+    assert counts == same_counts
+    for kind in ("impression", "page"):
+        for split in ("train", "eval", "test"):
+            first, second = (
+                sorted(x.SerializeToString(deterministic=True) for x in read(uris[kind], split))
+                for uris in (together, alone)
+            )
+            assert first == second
+
+
+def test_small_files_are_read_together_and_large_ones_alone(monkeypatch):
+    monkeypatch.setattr(ingest, "ROWS_PER_READ", 100)
+    sizes = {"a": 40, "b": 40, "c": 30, "d": 250, "e": 0, "f": 10, "g": 100}
+    groups = ingest.group_files(sizes)
+    assert [path for group in groups for path in group] == list(sizes)
+    assert groups == [["a", "b", "c"], ["d"], ["e", "f", "g"]]
+    for group in groups:
+        assert sum(sizes[path] for path in group[:-1]) < 100
+
+
 def test_a_zero_is_a_value_and_a_null_is_missing(events, tmp_path):
     uris, _ = run_ingest(events, tmp_path)
     examples = read(uris["impression"], "train")
