@@ -20,6 +20,7 @@ from pathlib import Path
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline, RunOptions
 
+from pipelines.commands.run import lock_root
 from pipelines.config import load_config
 from pipelines.node_status import NodeStatus
 from pipelines.paths import RunPaths
@@ -121,7 +122,9 @@ def main() -> None:
     """Runs, or under TFX's command line compiles, the pipeline that the environment describes."""
     paths = RunPaths(Path(os.environ["WINNOW_ROOT"]).resolve())
     events = EventLog(Path(os.environ["WINNOW_EVENTS"]).resolve())
-    LocalDagRunner().run(create_pipeline(events, load_config(os.environ.get("WINNOW_CONFIG")), paths))
+    paths.root.mkdir(parents=True, exist_ok=True)
+    with lock_root(paths.root):
+        LocalDagRunner().run(create_pipeline(events, load_config(os.environ.get("WINNOW_CONFIG")), paths))
 
 
 if __name__ == "__main__":

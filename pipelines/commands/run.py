@@ -1,7 +1,11 @@
 """`winnow run`: the pipeline on this machine."""
 
+import fcntl
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +14,12 @@ import typer
 from pipelines.commands.console import JsonOption, show_progress
 
 if TYPE_CHECKING:
+    from pipelines.config import RunConfig
     from pipelines.paths import RunPaths
     from pipelines.run_metadata import RunMetadata
 
 DEFAULT_ROOT = Path("runs/marketplace")
+LOCK_FILE = "run.lock"
 RootOption = Annotated[
     Path,
     typer.Option("--root", help="Directory of artifacts, metadata and pushed versions.", resolve_path=True),
@@ -44,7 +50,7 @@ def run(
     """Ingests, validates, trains, evaluates and, if every gate passes, pushes.
 
     Exit code 0 when a version was pushed, when it was live already, or when the nodes asked for have run;
-    1 when a gate blocked the push or a node failed.
+    1 when a gate blocked the push, a node failed, or another run is at work in the root.
     """
     from pipelines.config import load_config
     from pipelines.paths import RunPaths
@@ -56,6 +62,46 @@ def run(
     if events is not None:
         EventLog(events).partitions()
     _make_root(paths)
+    with lock_root(paths.root):
+        result = _run_nodes(events, settings, paths, from_node, to_node)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        _print_result(result)
+    if result["verdict"] == "blocked":
+        raise SystemExit(1)
+
+
+@contextmanager
+def lock_root(root: Path) -> Iterator[None]:
+    """Keeps other runs out of a root while the block runs; the system lets go when the process ends.
+
+    The file stays: to remove it would let a third run lock another file of that name.
+
+    Raises:
+      SystemExit: if another process holds it.
+    """
+    with (root / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: no child keeps it
+        except BlockingIOError as error:
+            file.seek(0)
+            raise SystemExit(
+                f"winnow: --root {root}: another run is at work there (process {file.read() or 'unknown'}). "
+                "Wait until it has ended, stop it, or choose another --root."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _run_nodes(
+    events: Path | None, settings: "RunConfig", paths: "RunPaths", from_node: str | None, to_node: str | None
+) -> dict[str, Any]:
+    """Runs the nodes and reads what they came to."""
+    from sources.event_log import EventLog
+
     if events is None:
         events = paths.events
         _simulate_default(events)
@@ -79,19 +125,14 @@ def run(
             raise typer.BadParameter(str(error)) from error
         result = _read_result(metadata, paths)
     result["nodes"] = {status.name: status.state for status in view.statuses}
-    if as_json:
-        typer.echo(json.dumps(result))
-    else:
-        _print_result(result)
-    if result["verdict"] == "blocked":
-        raise SystemExit(1)
+    return result
 
 
 def _make_root(paths: "RunPaths") -> None:
     try:
         paths.logs.mkdir(parents=True, exist_ok=True)
         (paths.logs / ".writable").touch()
-        (paths.logs / ".writable").unlink()
+        (paths.logs / ".writable").unlink(missing_ok=True)  # another run may have been quicker
     except OSError as error:
         raise SystemExit(
             f"winnow: --root {paths.root}: cannot be written ({error.strerror}). "

@@ -1,11 +1,14 @@
-"""Bad input to `winnow run`: one clear line, the right exit code, and nothing written."""
+"""What `winnow run` refuses: one clear line, the right exit code, and nothing written."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from pipelines.commands.run import LOCK_FILE, lock_root
 from sources.marketplace import MarketplaceConfig, simulate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -61,3 +64,46 @@ def test_a_root_that_cannot_be_written(tmp_path, events, place):
     root = blocker if place == "a file" else blocker / "root"
     refused(run("--events", events, "--root", root), f"--root {root}", "cannot be written")
     assert list(tmp_path.iterdir()) == [blocker]
+
+
+def wait_for_lock(process, root):
+    """Waits until a run has locked the root, and stops it there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (root / LOCK_FILE).exists() and (root / LOCK_FILE).read_text() == str(process.pid):
+            process.send_signal(signal.SIGSTOP)
+            return
+        time.sleep(0.02)
+    process.kill()
+    pytest.fail(f"no lock: {process.communicate()[1]}")
+
+
+def test_two_runs_on_one_root(tmp_path, events):
+    """The second is refused, whatever it was asked; a run that was killed leaves the root free."""
+    root = tmp_path / "root"
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--events", str(events), "--root", str(root)]
+    for _ in range(2):  # the second time on a root whose last run was killed
+        first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_for_lock(first, root)
+            before = sorted(root.rglob("*"))
+            for arguments in (["--events", events], []):  # without a log one would be simulated first
+                result = run("--root", root, *arguments)
+                refused(result, f"--root {root}", f"process {first.pid}", "choose another --root")
+            assert sorted(root.rglob("*")) == before
+        finally:
+            first.kill()
+            first.communicate()
+
+
+def test_a_run_that_fails_lets_go_of_its_root(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock_root(tmp_path):
+        raise ZeroDivisionError
+    code = (
+        "from pathlib import Path; from pipelines.commands.run import lock_root\n"
+        f"with lock_root(Path({str(tmp_path)!r})): print('locked')"
+    )
+    command = [sys.executable, "-c", code]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout == "locked\n"
