@@ -20,11 +20,11 @@ from pathlib import Path
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline, RunOptions
 
-from pipelines.commands.run import lock_root
 from pipelines.config import load_config
 from pipelines.node_status import NodeStatus
 from pipelines.paths import RunPaths
 from pipelines.pipeline import create_pipeline
+from pipelines.root_lock import lock_root
 from pipelines.run_metadata import RunMetadata
 from sources.event_log import EventLog
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.root_lock import lock_root
+
 if TYPE_CHECKING:
     from benchmarks.retrieval.data import BenchmarkData
     from pipelines.config import RunConfig
@@ -147,7 +149,7 @@ class _DataLoader:
 
         self._paths.root.mkdir(parents=True, exist_ok=True)
         log_file = self._stack.enter_context(write_log_to(self._paths.logs))
-        with NodeView(sys.stderr) as view:
+        with lock_root(self._paths.root), NodeView(sys.stderr) as view:
             view.note("starting TFX")
             from benchmarks.retrieval.data import BenchmarkData, PreparedExamples
             from pipelines.local_runner import NodeFailedError, run_pipeline

@@ -1,17 +1,14 @@
 """`winnow run`: the pipeline on this machine."""
 
-import fcntl
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines.commands.console import JsonOption, show_progress
+from pipelines.root_lock import lock_root
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
     from pipelines.run_metadata import RunMetadata
 
 DEFAULT_ROOT = Path("runs/marketplace")
-LOCK_FILE = "run.lock"
 RootOption = Annotated[
     Path,
     typer.Option("--root", help="Directory of artifacts, metadata and pushed versions.", resolve_path=True),
@@ -70,30 +66,6 @@ def run(
         _print_result(result)
     if result["verdict"] == "blocked":
         raise SystemExit(1)
-
-
-@contextmanager
-def lock_root(root: Path) -> Iterator[None]:
-    """Keeps other runs out of a root while the block runs; the system lets go when the process ends.
-
-    The file stays: to remove it would let a third run lock another file of that name.
-
-    Raises:
-      SystemExit: if another process holds it.
-    """
-    with (root / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: no child keeps it
-        except BlockingIOError as error:
-            file.seek(0)
-            raise SystemExit(
-                f"winnow: --root {root}: another run is at work there (process {file.read() or 'unknown'}). "
-                "Wait until it has ended, stop it, or choose another --root."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def _run_nodes(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.commands.run import LOCK_FILE, lock_root
+from pipelines.root_lock import LOCK_FILE, lock_root
 from sources.marketplace import MarketplaceConfig, simulate
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -100,7 +100,7 @@ def test_a_run_that_fails_lets_go_of_its_root(tmp_path):
     with pytest.raises(ZeroDivisionError), lock_root(tmp_path):
         raise ZeroDivisionError
     code = (
-        "from pathlib import Path; from pipelines.commands.run import lock_root\n"
+        "from pathlib import Path; from pipelines.root_lock import lock_root\n"
         f"with lock_root(Path({str(tmp_path)!r})): print('locked')"
     )
     command = [sys.executable, "-c", code]
