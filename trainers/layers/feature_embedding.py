@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from trainers.preprocessing import EncodedFeature
@@ -77,6 +78,16 @@ class EmbeddingTables(tf.keras.layers.Layer):
           [..., dim].
         """
         return tf.gather(self._tables[table], tf.maximum(ids, 0))
+
+    def start_from(self, table: str, rows: np.ndarray) -> None:
+        """Gives a table's first columns other values to start from.
+
+        Args:
+          table: the table's name.
+          rows: [size, at most dim].
+        """
+        variable = self._tables[table]
+        variable[:, : rows.shape[1]].assign(rows)
 
     def get_config(self) -> dict[str, Any]:
         """Keras' hook."""

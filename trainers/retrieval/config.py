@@ -23,6 +23,9 @@ class RetrievalConfig:
     num_history_heads: Positive = 4
     normalize: bool = True  # unit vectors; the score is the cosine over the temperature
 
+    # Start of the item ids' embeddings: the RMS of their spectral start, see `spectral`; 0 starts at random
+    spectral_start: Annotated[float, Field(ge=0.0)] = 0.0
+
     # Loss
     temperature: Annotated[float, Field(gt=0)] = 0.06
     num_uniform_negatives: Annotated[int, Field(ge=0)] = 1024  # besides those in the batch
@@ -33,6 +36,7 @@ class RetrievalConfig:
     patience_epochs: Positive = 3  # without a better recall on the evaluation split
     learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.6  # decoupled (AdamW), so times the learning rate
+    weight_averaging: Fraction = 0.995  # momentum of the weights' moving average, which is what is kept
     dropout: Fraction = 0.3
     id_dropout: Fraction = 0.1  # share of the items' ids and values trained as unknown
     query_dropout: Fraction = 0.5  # the same of the user's and the context's: most users will be new

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy import sparse
 
 from schemas import features as f
 from trainers.layers.feature_embedding import PADDING
@@ -13,6 +14,7 @@ from trainers.retrieval.model import ITEM_INDEX
 
 _READ_BATCH = 4096
 _SHUFFLE_BUFFER = 65_536
+_MAX_CLICKS = 20_000_000  # whose user and item are held in memory: 320 MB
 _MAX_LIST_SIZE = 8  # of an item's tokens or labels; a longer list is cut
 
 FeatureSpec = dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]
@@ -100,15 +102,17 @@ class ItemStatistics:
       catalogue: encoded features, row i for item index i + 1.
       positive_share: [1 + items] share of the positives by item index.
       num_positives: clicked rows.
+      clicks: [users, 1 + items] who clicked what, zeros and ones; of the first `_MAX_CLICKS`.
     """
 
     catalogue: dict[str, np.ndarray]
     positive_share: np.ndarray
     num_positives: int
+    clicks: sparse.csr_matrix
 
 
 def collect_items(rows: tf.data.Dataset, features: Sequence[EncodedFeature]) -> ItemStatistics:
-    """One pass over the training rows; holds one row per item, whatever the number of rows.
+    """One pass over the training rows; holds one row per item, and a bounded number of clicks.
 
     Raises:
       ValueError: if no row is clicked.
@@ -117,17 +121,32 @@ def collect_items(rows: tf.data.Dataset, features: Sequence[EncodedFeature]) -> 
     size = next(x.size for x in candidate if x.name == ITEM_INDEX)
     clicks = np.zeros(size, np.int64)
     catalogue: dict[str, np.ndarray] = {}
+    clicked_items, clicked_by, num_held = [], [], 0
     for row in rows.as_numpy_iterator():
         ids, first = np.unique(row[ITEM_INDEX], return_index=True)
         for x in candidate:
             values = row[x.name]
             target = catalogue.setdefault(x.name, np.zeros((size, *values.shape[1:]), values.dtype))
             target[ids] = values[first]
-        clicks += np.bincount(row[ITEM_INDEX][row[f.CLICKED] > 0], minlength=size)
+        is_click = row[f.CLICKED] > 0
+        clicks += np.bincount(row[ITEM_INDEX][is_click], minlength=size)
+        if num_held < _MAX_CLICKS:
+            clicked_items.append(row[ITEM_INDEX][is_click])
+            clicked_by.append(row[USER_KEY][is_click])
+            num_held += len(clicked_by[-1])
     if not clicks.sum():
         raise ValueError("no clicked row in the training split; retrieval learns from clicks")
     return ItemStatistics(
         catalogue={name: values[1:] for name, values in catalogue.items()},
         positive_share=clicks / clicks.sum(),
         num_positives=int(clicks.sum()),
+        clicks=_make_matrix(np.concatenate(clicked_by), np.concatenate(clicked_items), size),
     )
+
+
+def _make_matrix(users: np.ndarray, items: np.ndarray, num_items: int) -> sparse.csr_matrix:
+    """Zeros and ones [users, items]; a pair that occurs twice is one."""
+    keys, rows = np.unique(users, return_inverse=True)
+    matrix = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, items)), (len(keys), num_items))
+    matrix.data[:] = 1.0
+    return matrix

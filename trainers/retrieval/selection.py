@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from trainers.preprocessing import USER_KEY
 from trainers.retrieval.model import HISTORY_ITEM_INDEX, ITEM_INDEX, RetrievalModel
+from trainers.weight_average import WeightAverage
 
 RECALL_DEPTHS = (10, 100)
 METRIC = "val_recall"
@@ -21,14 +22,24 @@ class Selection(tf.keras.callbacks.Callback):
     catalogue is the training items and the items new in the evaluation split, so that a model which
     lets unknown items flood the top is not chosen; the row's history is left out.
 
+    What is ranked and kept is the weights' moving average, see `WeightAverage`.
+
     Args:
       positives: batches of the evaluation split's clicked rows, in the same order every time.
       catalogue: the training items' encoded features, row i for item index i + 1.
       patience: epochs without a better figure after which training stops.
+      averaging: momentum of the average.
     """
 
-    def __init__(self, positives: tf.data.Dataset, catalogue: Mapping[str, np.ndarray], patience: int):
+    def __init__(
+        self,
+        positives: tf.data.Dataset,
+        catalogue: Mapping[str, np.ndarray],
+        patience: int,
+        averaging: float,
+    ):
         super().__init__()
+        self._averaging = averaging
         self._positives = positives
         self._patience = patience
         self._users, self._targets, self._catalogue = _collect_targets(positives, catalogue)
@@ -36,8 +47,22 @@ class Selection(tf.keras.callbacks.Callback):
         self.best_epoch = 0
         self.best_weights: list[np.ndarray] = []
 
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        self._average = WeightAverage(self.model, self._averaging)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        self._average.update()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keras' hook."""
+        with self._average.applied():
+            self._look(epoch, logs)
+        self.model.stop_training = epoch - self.best_epoch >= self._patience
+
+    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
+        """Measures the present weights and keeps them if they are the best so far."""
         ranks = compute_ranks(self.model, self._positives, self._targets, self._catalogue)
         recall = compute_user_recall(ranks, self._users)
         if logs is not None:
@@ -45,7 +70,6 @@ class Selection(tf.keras.callbacks.Callback):
         if recall > self.best_recall:
             self.best_recall, self.best_epoch = recall, epoch
             self.best_weights = self.model.get_weights()
-        self.model.stop_training = epoch - self.best_epoch >= self._patience
 
 
 def compute_user_recall(ranks: np.ndarray, users: np.ndarray) -> float:

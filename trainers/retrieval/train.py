@@ -11,8 +11,9 @@ import tensorflow_transform as tft
 from trainers.preprocessing import encoded_features
 from trainers.retrieval import data
 from trainers.retrieval.config import RetrievalConfig
-from trainers.retrieval.model import RetrievalModel
+from trainers.retrieval.model import ITEM_INDEX, RetrievalModel
 from trainers.retrieval.selection import Selection
+from trainers.retrieval.spectral import compute_item_factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +70,20 @@ def train_and_evaluate(
         batches = data.make_training_batches(
             positives, config.batch_size, os.path.join(cache, "positives"), config.seed
         )
+        # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
+        model.compute_loss(next(iter(positives)))
+        if config.spectral_start:
+            factors = compute_item_factors(items.clicks, config.embedding_dim, config.seed)
+            model.tables.start_from(ITEM_INDEX, factors * config.spectral_start)
         if warm_start_dir:
             from trainers.retrieval.warm_start import load_weights
 
-            # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
-            model.compute_loss(next(iter(positives)))
             load_weights(model, warm_start_dir, transform_output)
         selection = Selection(
-            eval_positives.cache(os.path.join(cache, "eval")), items.catalogue, config.patience_epochs
+            eval_positives.cache(os.path.join(cache, "eval")),
+            items.catalogue,
+            config.patience_epochs,
+            config.weight_averaging,
         )
         history = model.fit(
             batches,

@@ -54,6 +54,19 @@ def test_the_unknown_row_is_trained_by_id_dropout_alone(rate, moves):
     assert np.any(table.numpy()[0] != before[0]) == moves
 
 
+def test_a_table_starts_from_the_given_columns():
+    tables = EmbeddingTables({"x": 3, "y": 3}, 4)
+    tables(tf.constant([0]), table="x")
+    before = {v.name: v.numpy() for v in tables.trainable_variables}
+    rows = np.arange(6.0).reshape(3, 2)
+    tables.start_from("x", rows)
+    for variable in tables.trainable_variables:
+        expected = before[variable.name].copy()
+        if variable.name.endswith("x:0"):
+            expected[:, :2] = rows
+        np.testing.assert_array_equal(variable.numpy(), expected)
+
+
 def test_lists_are_averaged_without_their_padding():
     tables = EmbeddingTables({"x": 4}, 2)
     layer = FeatureEmbedding([_feature("x", 4, is_list=True), _feature("number", 0)], tables, 0.0)

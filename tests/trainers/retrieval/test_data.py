@@ -89,6 +89,8 @@ def test_items_are_collected_from_all_rows_and_shares_from_the_clicked(marketpla
     for row in range(4):
         assert items.catalogue["item_id_index"][index[row] - 1] == index[row]
         assert items.catalogue["price_zscore"][index[row] - 1] == encoded["price_zscore"][row]
+    # One user clicked three distinct items, i1 twice; i3 was only shown.
+    assert items.clicks.toarray()[:, index].tolist() == [[1.0, 1.0, 1.0, 0.0, 1.0]]
     tokens = items.catalogue["title_tokens"][index[0] - 1]
     assert tokens[tokens != PADDING].tolist() == encoded["title_tokens"][0].numpy().tolist()
 

@@ -1,0 +1,38 @@
+"""The moving average of a model's weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+
+class WeightAverage:
+    """Averages the weights over the steps (Polyak & Juditsky 1992): without the noise of the last batches.
+
+    Args:
+      model: compiled, its variables created.
+      momentum: of the average; less in the first steps (`tf.train.ExponentialMovingAverage` with its
+        `num_updates`), so that the random start is soon forgotten. 0 is the last step's weights.
+    """
+
+    def __init__(self, model: tf.keras.Model, momentum: float):
+        self._variables = model.trainable_variables
+        self._average = tf.train.ExponentialMovingAverage(momentum, model.optimizer.iterations)
+        self._average.apply(self._variables)  # makes the averages, outside of the graph
+
+    @tf.function
+    def update(self) -> None:
+        """Takes the present weights into the average; to be called after each step."""
+        self._average.apply(self._variables)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model has the averages inside the block, and its own weights again after it."""
+        own = [variable.numpy() for variable in self._variables]
+        for variable in self._variables:
+            variable.assign(self._average.average(variable))
+        try:
+            yield
+        finally:
+            for variable, value in zip(self._variables, own, strict=True):
+                variable.assign(value)
