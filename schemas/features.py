@@ -28,6 +28,7 @@ DWELL_SECONDS = "dwell_seconds"
 HISTORY_PREFIX = "history_"
 HISTORY_ITEM_ID = HISTORY_PREFIX + ITEM_ID
 HISTORY_TIMESTAMP = HISTORY_PREFIX + TIMESTAMP
+ANCHOR_PREFIX = "anchor_"  # the item that another item is the answer to
 CANDIDATE_PREFIX = "candidate_"
 HISTORY_SIZE = 50
 

@@ -1,17 +1,26 @@
-"""What of the retrieval model can be chosen."""
+"""What of the retrieval models can be chosen."""
 
 import dataclasses
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 
 
+def _check_power_of_two(value: int) -> int:
+    if value.bit_count() != 1:
+        raise ValueError(f"expected a power of two, such as {1 << (value.bit_length() - 1)}")
+    return value
+
+
+PowerOfTwo = Annotated[Positive, AfterValidator(_check_power_of_two)]
+
+
 @dataclasses.dataclass(frozen=True)
-class RetrievalConfig:
-    """The two towers and their training."""
+class TowersConfig:
+    """Two towers and their training, whatever the query is."""
 
     # Features
     disabled_groups: tuple[str, ...] = ()  # groups of the schema that the towers shall not see
@@ -20,7 +29,6 @@ class RetrievalConfig:
     embedding_dim: Positive = 64
     hidden_dims: tuple[Positive, ...] = ()  # of both towers; a linear tower overfits least, measure first
     output_dim: Positive = 64
-    num_history_heads: Positive = 4
     normalize: bool = True  # unit vectors; the score is the cosine over the temperature
 
     # Start of the item ids' embeddings: the RMS of their spectral start, see `spectral`; 0 starts at random
@@ -40,6 +48,25 @@ class RetrievalConfig:
     dropout: Fraction = 0.3
     id_dropout: Fraction = 0.1  # share of the items' ids and values trained as unknown
     query_dropout: Fraction = 0.5  # the same of the user's and the context's: most users will be new
+    seed: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig(TowersConfig):
+    """User to item: the query is a user, the context and the history."""
+
+    num_history_heads: Positive = 4
     event_dropout: Fraction = 0.3  # share of the history's events left out
     warm_start: bool = False  # start from the weights of what is live
-    seed: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemToItemConfig(TowersConfig):
+    """Item to item: the query is the item clicked before, in the same session."""
+
+    # Pairs are fewer than clicks and say less each: what a large model makes of them is learnt by heart.
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    dropout: Fraction = 0.5
+    query_dropout: Fraction = 0.3  # of the clicked item's id and values
+    session_gap_seconds: PowerOfTwo = 65_536  # a click this long after the one before starts another session

@@ -20,6 +20,10 @@ _MAX_LIST_SIZE = 8  # of an item's tokens or labels; a longer list is cut
 FeatureSpec = dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]
 
 
+class NoPositivesError(ValueError):
+    """There is nothing to learn from."""
+
+
 def to_dense(values: tf.Tensor | tf.RaggedTensor, feature: EncodedFeature) -> tf.Tensor:
     """A list as [B, n] filled with `PADDING`; a history keeps its newest, another list its first values."""
     if not isinstance(values, tf.RaggedTensor):
@@ -115,7 +119,7 @@ def collect_items(rows: tf.data.Dataset, features: Sequence[EncodedFeature]) -> 
     """One pass over the training rows; holds one row per item, and a bounded number of clicks.
 
     Raises:
-      ValueError: if no row is clicked.
+      NoPositivesError: if no row is clicked.
     """
     candidate = [x for x in features if x.role is f.Role.CANDIDATE]
     size = next(x.size for x in candidate if x.name == ITEM_INDEX)
@@ -135,7 +139,7 @@ def collect_items(rows: tf.data.Dataset, features: Sequence[EncodedFeature]) -> 
             clicked_by.append(row[USER_KEY][is_click])
             num_held += len(clicked_by[-1])
     if not clicks.sum():
-        raise ValueError("no clicked row in the training split; retrieval learns from clicks")
+        raise NoPositivesError("no clicked row in the training split; retrieval learns from clicks")
     return ItemStatistics(
         catalogue={name: values[1:] for name, values in catalogue.items()},
         positive_share=clicks / clicks.sum(),

@@ -13,11 +13,13 @@ from tensorflow_transform.tf_metadata import schema_utils
 from schemas import features as f
 from trainers.preprocessing import EncodedFeature
 from trainers.retrieval.data import to_dense
+from trainers.retrieval.item_to_item import anchor_source
 from trainers.retrieval.model import RetrievalModel
 
 QUERY_SIGNATURE = "query_vector"
 QUERY_RAW_SIGNATURE = "query_vector_raw"
 ITEM_SIGNATURE = "item_vector"
+ANCHOR_SIGNATURE = "anchor_vector"
 EXAMPLES = "examples"
 VECTORS = "vectors"
 EXTRA_DIR = "assets.extra"
@@ -27,8 +29,8 @@ ORIGIN_FILE = "origin.json"
 _TYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32}
 
 
-class ServedTowers(tf.Module):
-    """Both towers behind the Transform graph.
+class _ServedCandidates(tf.Module):
+    """The candidate tower behind the Transform graph; what the query is, a subclass says.
 
     Args:
       model: the trained model.
@@ -48,6 +50,20 @@ class ServedTowers(tf.Module):
         encoded = self._transform(raw)
         return {x.name: to_dense(encoded[x.name], x) for x in features}
 
+    def _parse_items(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return tf.io.parse_example(examples, {x.name: self._spec[x.name] for x in self._candidate})
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    def item_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Ids [B] and vectors [B, D] of serialized tf.Examples [B] that hold the item features."""
+        raw = self._parse_items(examples)
+        vectors = self._model.candidate_tower(self._encode(raw, self._model.candidate_features))
+        return {f.ITEM_ID: raw[f.ITEM_ID], VECTORS: vectors}
+
+
+class ServedTowers(_ServedCandidates):
+    """Both towers of a user-to-item model."""
+
     def _query_vectors(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {VECTORS: self._model.query_tower(self._encode(raw, self._model.query_features))}
 
@@ -57,13 +73,6 @@ class ServedTowers(tf.Module):
         return self._query_vectors(
             tf.io.parse_example(examples, {x.name: self._spec[x.name] for x in self._query})
         )
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
-    def item_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Ids [B] and vectors [B, D] of serialized tf.Examples [B] that hold the item features."""
-        raw = tf.io.parse_example(examples, {x.name: self._spec[x.name] for x in self._candidate})
-        vectors = self._model.candidate_tower(self._encode(raw, self._model.candidate_features))
-        return {f.ITEM_ID: raw[f.ITEM_ID], VECTORS: vectors}
 
     def query_vector_raw(self) -> tf.types.experimental.ConcreteFunction:
         """The same as `query_vector` from one dense tensor per feature, as JSON clients send them.
@@ -81,6 +90,29 @@ class ServedTowers(tf.Module):
             return self._query_vectors({name: unpad(values) for name, values in inputs.items()})
 
         return from_dense.get_concrete_function(**signature)
+
+
+class ServedItemTowers(_ServedCandidates):
+    """Both towers of an item-to-item model."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    def anchor_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Ids [B] and, as anchors, vectors [B, D] of serialized tf.Examples [B] with the item features."""
+        items = self._parse_items(examples)
+        # An item that was just clicked: its columns are a history of one event.
+        names = {x.name: x.name.removeprefix(f.HISTORY_PREFIX) for x in self._query}
+        history = {name: _as_ragged(items[base]) for name, base in names.items() if base in items}
+        encoded = self._transform(history)
+        features = self._model.query_features
+        anchor = {x.name: encoded[anchor_source(x)].to_tensor(0, shape=[None, 1])[:, 0] for x in features}
+        return {f.ITEM_ID: items[f.ITEM_ID], VECTORS: self._model.query_tower(anchor)}
+
+
+def _as_ragged(values: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
+    """[B] as lists of one."""
+    if isinstance(values, tf.RaggedTensor):
+        return values
+    return tf.RaggedTensor.from_tensor(values[:, tf.newaxis])
 
 
 def unpad(values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
@@ -117,3 +149,16 @@ def export_towers(
         stream.write(weights.getvalue())
     with tf.io.gfile.GFile(os.path.join(extra, ORIGIN_FILE), "w") as stream:
         json.dump(origin, stream)
+
+
+def export_item_towers(model: RetrievalModel, transform_output: tft.TFTransformOutput, path: str) -> None:
+    """Writes the SavedModel of an item-to-item model.
+
+    Args:
+      model: the trained model.
+      transform_output: the Transform graph it was trained with.
+      path: the directory to write.
+    """
+    towers = ServedItemTowers(model, transform_output)
+    signatures = {ANCHOR_SIGNATURE: towers.anchor_vector, ITEM_SIGNATURE: towers.item_vector}
+    tf.saved_model.save(towers, path, signatures=signatures)

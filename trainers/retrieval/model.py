@@ -12,7 +12,7 @@ from trainers.layers.history_pooling import HistoryPooling
 from trainers.layers.tower import TowerTop
 from trainers.losses.sampled_softmax import compute_sampling_probability, make_score_mask
 from trainers.preprocessing import EncodedFeature
-from trainers.retrieval.config import RetrievalConfig
+from trainers.retrieval.config import RetrievalConfig, TowersConfig
 
 USER_INDEX = f"{f.USER_ID}_index"
 ITEM_INDEX = f"{f.ITEM_ID}_index"
@@ -20,26 +20,27 @@ HISTORY_ITEM_INDEX = f"{f.HISTORY_ITEM_ID}_index"
 
 
 class QueryTower(tf.keras.Model):
-    """User, context and history to a vector.
+    """User, context and history, or an anchor item, to a vector.
 
     Args:
       features: the query side's features; lists are the history, aligned with each other.
       tables: embeddings, shared with the candidate tower.
-      config: widths and rates.
+      config: widths and rates; without those of a history the features must hold none.
     """
 
-    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: RetrievalConfig):
+    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: TowersConfig):
         super().__init__(name="query_tower")
         self._history_features = [x for x in features if x.is_list]
         self._tables = tables
         self._embedding = FeatureEmbedding(
             [x for x in features if not x.is_list], tables, config.query_dropout, name="query_features"
         )
-        self._event_dropout = config.event_dropout
-        self._history_dropout = IdDropout(config.id_dropout)
-        self._pooling = HistoryPooling(
-            config.num_history_heads, config.embedding_dim, f.HISTORY_SIZE, name="history_pooling"
-        )
+        if isinstance(config, RetrievalConfig):
+            self._event_dropout = config.event_dropout
+            self._history_dropout = IdDropout(config.id_dropout)
+            self._pooling = HistoryPooling(
+                config.num_history_heads, config.embedding_dim, f.HISTORY_SIZE, name="history_pooling"
+            )
         self._top = TowerTop(
             config.hidden_dims, config.output_dim, config.normalize, config.dropout, name="query_top"
         )
@@ -70,7 +71,7 @@ class CandidateTower(tf.keras.Model):
       config: widths and rates.
     """
 
-    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: RetrievalConfig):
+    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: TowersConfig):
         super().__init__(name="candidate_tower")
         self._embedding = FeatureEmbedding(features, tables, config.id_dropout, name="candidate_features")
         self._top = TowerTop(
@@ -86,7 +87,7 @@ class RetrievalModel(tfrs.Model):
     """Two towers under a sampled softmax with logQ correction.
 
     Args:
-      features: all features the Transform graph made.
+      features: what the Transform graph made; or `item_to_item.anchor_features`.
       catalogue: the training items' encoded features, row i holding item index i + 1; the uniform
         negatives are drawn from it.
       positive_share: [1 + number of training items] each item index' share of the training positives.
@@ -98,7 +99,7 @@ class RetrievalModel(tfrs.Model):
         features: Sequence[EncodedFeature],
         catalogue: Mapping[str, np.ndarray],
         positive_share: np.ndarray,
-        config: RetrievalConfig,
+        config: TowersConfig,
     ):
         super().__init__()
         self.config = config

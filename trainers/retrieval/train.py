@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from trainers.preprocessing import encoded_features
-from trainers.retrieval import data
-from trainers.retrieval.config import RetrievalConfig
+from trainers.retrieval import data, item_to_item
+from trainers.retrieval.config import ItemToItemConfig, TowersConfig
 from trainers.retrieval.model import ITEM_INDEX, RetrievalModel
 from trainers.retrieval.selection import Selection
 from trainers.retrieval.spectral import compute_item_factors
@@ -32,7 +32,7 @@ class TrainingResult:
 
 
 def train_and_evaluate(
-    config: RetrievalConfig,
+    config: TowersConfig,
     train_patterns: Sequence[str],
     eval_patterns: Sequence[str],
     transform_output: tft.TFTransformOutput,
@@ -43,19 +43,30 @@ def train_and_evaluate(
     """Trains until the recall on the evaluation split stops rising, and keeps the best epoch.
 
     Args:
-      config: the model's configuration.
+      config: the model's configuration; its class says what the query is.
       train_patterns: transformed training examples.
       eval_patterns: transformed evaluation examples; for the choice of the epoch alone.
       transform_output: the Transform graph they were made with.
       log_dir: for TensorBoard.
       warm_start_dir: an exported model to start from, see `warm_start.load_weights`.
+
+    Raises:
+      NoPositivesError: if there is nothing to learn from.
     """
     tf.keras.utils.set_random_seed(config.seed)
     features = encoded_features(transform_output)
     spec = transform_output.transformed_feature_spec()
-    train_rows = data.make_rows(train_patterns, spec, features)
+    if isinstance(config, ItemToItemConfig):
+        read = item_to_item.row_features(features)
+        train_rows, eval_rows = (
+            item_to_item.mark_pairs(data.make_rows(x, spec, read), features, config.session_gap_seconds)
+            for x in (train_patterns, eval_patterns)
+        )
+        features = item_to_item.anchor_features(features)
+    else:
+        train_rows, eval_rows = (data.make_rows(x, spec, features) for x in (train_patterns, eval_patterns))
     items = data.collect_items(train_rows, features)
-    eval_positives = data.select_positives(data.make_rows(eval_patterns, spec, features))
+    eval_positives = data.select_positives(eval_rows)
 
     model = RetrievalModel(features, items.catalogue, items.positive_share, config)
     steps = max(items.num_positives // config.batch_size, 1) * config.max_epochs

@@ -7,11 +7,13 @@ import tensorflow as tf
 from schemas import features as f
 from trainers.layers.feature_embedding import PADDING
 from trainers.retrieval import export
-from trainers.retrieval.config import RetrievalConfig
+from trainers.retrieval.config import ItemToItemConfig, RetrievalConfig
 from trainers.retrieval.data import to_dense
+from trainers.retrieval.item_to_item import anchor_features
 from trainers.retrieval.model import RetrievalModel
 
 CONFIG = RetrievalConfig(embedding_dim=12, hidden_dims=(10, 7), output_dim=6, num_history_heads=3)
+ITEM_CONFIG = ItemToItemConfig(embedding_dim=12, hidden_dims=(10, 7), output_dim=6)
 MONDAY_MS = 1_704_067_200_000
 EDGE_CASES = {
     "known": {
@@ -37,6 +39,12 @@ EDGE_CASES = {
         "brand": "brand1",
         "price": 7.0,
     },
+}
+ANCHORS = {
+    "known": EDGE_CASES["known item"],
+    "unknown": EDGE_CASES["unknown item"],
+    "no side features": {"item_id": "i2"},
+    "unknown side features": {"item_id": "i3", "category": "nothing", "brand": "none", "shop_id": "none"},
 }
 
 
@@ -111,7 +119,9 @@ class Reference:
     def query(self, features, inputs):
         parts = [self.features([x for x in features if not x.is_list], inputs)]
         history = [x for x in features if x.is_list]
-        return self.top(np.concatenate([*parts, self.pooled(history, inputs)], axis=1), "query_top")
+        if history:
+            parts.append(self.pooled(history, inputs))
+        return self.top(np.concatenate(parts, axis=1), "query_top")
 
     def candidate(self, features, inputs):
         return self.top(self.features(features, inputs), "candidate_top")
@@ -126,26 +136,49 @@ def _constant(inputs):
     return {name: tf.constant(values) for name, values in inputs.items()}
 
 
-@pytest.fixture(scope="module")
-def model(marketplace):
+def _make_model(marketplace, features, config):
     tf.keras.utils.set_random_seed(3)
-    features = marketplace.features
     size = next(x.size for x in features if x.name == "item_id_index")
     rows = [{"item_id": f"i{i}", "title": "word1", "history_item_id": ["i1"]} for i in range(size - 1)]
     rows = [{**row, "history_category": ["c1"], "history_timestamp": [MONDAY_MS]} for row in rows]
-    inputs = _inputs(marketplace, features, rows)
+    inputs = _inputs(marketplace, marketplace.features, rows)
     catalogue = {x.name: inputs[x.name] for x in features if x.role is f.Role.CANDIDATE}
-    model = RetrievalModel(features, catalogue, np.full(size, 1 / size), CONFIG)
+    inputs.update(_anchor_inputs(marketplace, features, rows))
+    model = RetrievalModel(features, catalogue, np.full(size, 1 / size), config)
     model.compute_loss(_constant(inputs))  # creates the variables
     for variable in model.trainable_variables:  # far from where they start: zeros hide mistakes
         variable.assign(tf.random.normal(variable.shape, stddev=0.4))
     return model
 
 
+def _anchor_inputs(prepared, features, rows):
+    """An anchor's features are the item's own, under other names."""
+    names = [x.name for x in features if x.name.startswith("anchor_")]
+    encoded = prepared.encode(rows)
+    return {name: encoded[name.removeprefix("anchor_")].numpy() for name in names}
+
+
+@pytest.fixture(scope="module")
+def model(marketplace):
+    return _make_model(marketplace, marketplace.features, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def item_model(marketplace):
+    return _make_model(marketplace, anchor_features(marketplace.features), ITEM_CONFIG)
+
+
 @pytest.fixture(scope="module")
 def reloaded(model, marketplace, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("towers") / "1")
     export.export_towers(model, marketplace.transform, path, {"training_key": "k", "warm_start_dir": ""})
+    return tf.saved_model.load(path)
+
+
+@pytest.fixture(scope="module")
+def reloaded_items(item_model, marketplace, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("item_towers") / "1")
+    export.export_item_towers(item_model, marketplace.transform, path)
     return tf.saved_model.load(path)
 
 
@@ -162,7 +195,10 @@ def test_query_tower_is_the_reference(model, marketplace, reloaded, case):
 
 
 @pytest.mark.parametrize("case", EDGE_CASES)
-def test_candidate_tower_is_the_reference(model, marketplace, reloaded, case):
+@pytest.mark.parametrize("of", ["users", "items"])
+def test_candidate_tower_is_the_reference(request, marketplace, of, case):
+    fixtures = ("model", "reloaded") if of == "users" else ("item_model", "reloaded_items")
+    model, reloaded = map(request.getfixturevalue, fixtures)
     for rows in ([EDGE_CASES[case]], [EDGE_CASES[case], *EDGE_CASES.values()]):
         inputs = _inputs(marketplace, model.candidate_features, rows)
         expected = Reference(model).candidate(model.candidate_features, inputs)
@@ -171,6 +207,31 @@ def test_candidate_tower_is_the_reference(model, marketplace, reloaded, case):
         served = reloaded.signatures[export.ITEM_SIGNATURE](examples=marketplace.serialize(rows))
         assert_equal(served[export.VECTORS], expected)
         assert served["item_id"][0].numpy().decode() == EDGE_CASES[case].get("item_id", "i1")
+
+
+@pytest.mark.parametrize("case", ANCHORS)
+def test_anchors_are_the_reference(item_model, marketplace, reloaded_items, case):
+    """From the raw columns of a catalogue item, through the history's encodings."""
+    for rows in ([ANCHORS[case]], [ANCHORS[case], *ANCHORS.values()]):
+        inputs = _anchor_inputs(marketplace, item_model.query_features, rows)
+        expected = Reference(item_model).query(item_model.query_features, inputs)
+        assert_equal(item_model.query_tower(_constant(inputs)), expected)
+        assert_equal(tf.function(item_model.query_tower)(_constant(inputs)), expected)
+        served = reloaded_items.signatures[export.ANCHOR_SIGNATURE](examples=marketplace.serialize(rows))
+        assert_equal(served[export.VECTORS], expected)
+        assert served["item_id"][0].numpy().decode() == ANCHORS[case]["item_id"]
+
+
+def test_the_reference_tells_the_anchors_apart(item_model, marketplace):
+    inputs = _anchor_inputs(marketplace, item_model.query_features, list(ANCHORS.values()))
+    vectors = Reference(item_model).query(item_model.query_features, inputs)
+    assert np.linalg.norm(vectors[:, None] - vectors[None], axis=2)[np.triu_indices(4, 1)].min() > 0.05
+
+
+def test_an_anchor_is_an_item_and_nothing_of_a_user(item_model):
+    expected = {f"anchor_{name}_index" for name in ("item_id", "category", "brand", "shop_id")}
+    assert {x.name for x in item_model.query_features} == expected
+    assert not any(x.is_list for x in item_model.query_features)
 
 
 def test_the_reference_tells_the_cases_apart(model, marketplace):
