@@ -14,7 +14,14 @@ from components.artifacts import GateReport, IndexReport
 from components.index_builder.build import REPORT_FILE as INDEX_REPORT_FILE
 from components.live_model import CONTENT_PROPERTY, compute_content_hash, package_folders
 from components.retrieval_evaluator.component import CANDIDATE, LIVE
-from components.retrieval_evaluator.evaluate import METRICS_FILE, PER_USER_FILE, POPULARITY, RANDOM
+from components.retrieval_evaluator.evaluate import (
+    ITEM_TO_ITEM,
+    METRICS_FILE,
+    PAIRS_PER_USER_FILE,
+    PER_USER_FILE,
+    POPULARITY,
+    RANDOM,
+)
 from components.retrieval_evaluator.metrics import bootstrap_lower_bound
 
 REPORT_FILE = "gate_report.json"
@@ -75,13 +82,18 @@ def RetrievalGate(
     """
     candidate_hash = compute_content_hash(package_folders(packages.uri))
     is_live = live.get_string_custom_property(CONTENT_PROPERTY) == candidate_hash
+    bounds = RetrievalThresholds(**json.loads(thresholds))
+    metrics = _read_json(os.path.join(evaluation.uri, METRICS_FILE))
     checks = check_retrieval(
         pd.read_parquet(os.path.join(evaluation.uri, PER_USER_FILE)),
-        _read_json(os.path.join(evaluation.uri, METRICS_FILE)),
+        metrics,
         _read_json(os.path.join(index_report.uri, INDEX_REPORT_FILE)),
-        RetrievalThresholds(**json.loads(thresholds)),
+        bounds,
         compare_with_live=not is_live,
     )
+    if metrics[ITEM_TO_ITEM] is not None:  # else the source has no sessions, and nothing to compare
+        pairs_per_user = pd.read_parquet(os.path.join(evaluation.uri, PAIRS_PER_USER_FILE))
+        checks.append(check_item_to_item(pairs_per_user, bounds))
     blessed = all(check.passed for check in checks)
     blessing.set_int_custom_property("blessed", int(blessed))
     with fileio.open(os.path.join(blessing.uri, "BLESSED" if blessed else "NOT_BLESSED"), "w") as stream:
@@ -126,18 +138,45 @@ def check_retrieval(
     if compare_with_live and LIVE in by_user.columns:
         comparisons.append((LIVE, -thresholds.live_tolerance))
     for other, bound in comparisons:
-        difference = (by_user[CANDIDATE] - by_user[other]).to_numpy()
-        mean, lower = bootstrap_lower_bound(difference, thresholds.confidence, thresholds.bootstrap_samples)
-        detail = (
-            f"{recall:.4f} against {by_user[other].mean():.4f}, difference {mean:+.4f}; its "
-            f"{thresholds.confidence:.0%} lower bound over {len(difference)} users is compared"
-        )
-        checks.append(Check(f"{METRIC}, against {other}", lower, bound, detail=detail))
+        checks.append(_compare(f"{METRIC}, against {other}", by_user, other, bound, thresholds))
     checks.append(Check(f"index recall at {index['depth']}", index["recall"], thresholds.min_index_recall))
     checks.append(
         Check("index latency ms", index["latency_ms"]["p50"], thresholds.max_index_latency_ms, at_most=True)
     )
     return checks
+
+
+def check_item_to_item(pairs_per_user: pd.DataFrame, thresholds: RetrievalThresholds) -> Check:
+    """Whether `similar` is better than popularity.
+
+    Args:
+      pairs_per_user: one row per model and user with a pair, with `METRIC`.
+      thresholds: the bounds.
+    """
+    by_user = pairs_per_user.pivot(index="user_id", columns="model", values=METRIC)
+    name = f"item to item {METRIC}, against {POPULARITY}"
+    return _compare(name, by_user, POPULARITY, 0.0, thresholds)
+
+
+def _compare(
+    name: str, by_user: pd.DataFrame, other: str, bound: float, thresholds: RetrievalThresholds
+) -> Check:
+    """The candidate against another model, by the users' differences.
+
+    Args:
+      name: what is compared.
+      by_user: `METRIC` by user (rows) and model (columns).
+      other: the other model.
+      bound: what the difference's lower bound must reach.
+      thresholds: how the lower bound is computed.
+    """
+    difference = (by_user[CANDIDATE] - by_user[other]).to_numpy()
+    mean, lower = bootstrap_lower_bound(difference, thresholds.confidence, thresholds.bootstrap_samples)
+    detail = (
+        f"{by_user[CANDIDATE].mean():.4f} against {by_user[other].mean():.4f}, difference {mean:+.4f}; its "
+        f"{thresholds.confidence:.0%} lower bound over {len(difference)} users is compared"
+    )
+    return Check(name, lower, bound, detail=detail)
 
 
 def _read_json(path: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from trainers.retrieval.config import Fraction, Positive, RetrievalConfig
+from trainers.retrieval.config import Fraction, ItemToItemConfig, Positive, RetrievalConfig
 
 
 class ConfigError(ValueError):
@@ -58,11 +58,12 @@ class RunConfig:
 
     splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
+    item_to_item: ItemToItemConfig = dataclasses.field(default_factory=ItemToItemConfig)
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
     gates: GateConfig = dataclasses.field(default_factory=GateConfig)
 
 
-for _section in (SplitConfig, RetrievalConfig, IndexConfig, GateConfig):
+for _section in (SplitConfig, RetrievalConfig, ItemToItemConfig, IndexConfig, GateConfig):
     _section.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[union-attr]
 
 

@@ -77,8 +77,21 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             "code_fingerprint": fingerprint("trainers.retrieval.runner"),
         },
     ).with_id("RetrievalTrainer")
+    # The same towers with another query: the item clicked before. What `similar` answers from.
+    item_to_item_trainer = Trainer(
+        run_fn="trainers.retrieval.runner.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        train_args=TrainArgs(splits=["train"]),
+        eval_args=EvalArgs(splits=["eval"]),
+        custom_config={
+            "item_to_item_config": dataclasses.asdict(config.item_to_item),
+            "code_fingerprint": fingerprint("trainers.retrieval.runner"),
+        },
+    ).with_id("ItemToItemTrainer")
     index_builder = IndexBuilder(
         model=retrieval_trainer.outputs["model"],
+        item_to_item_model=item_to_item_trainer.outputs["model"],
         items=ingest.outputs["items"],
         impressions=ingest.outputs["impressions"],
         depth=config.index.depth,
@@ -96,6 +109,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         impressions=ingest.outputs["impressions"],
         items=ingest.outputs["items"],
         exclude_seen=config.gates.exclude_seen,
+        session_gap_seconds=config.item_to_item.session_gap_seconds,
         code_fingerprint=fingerprint("components.retrieval_evaluator.component"),
     )
     # Pusher takes one blessing: floor, baselines, what is live and the index merge into it here.
@@ -127,6 +141,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             anomaly_gate,
             transform,
             retrieval_trainer,
+            item_to_item_trainer,
             index_builder,
             live_model,
             retrieval_evaluator,

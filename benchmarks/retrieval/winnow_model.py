@@ -40,6 +40,7 @@ def train_package(
     export_towers(result.model, transform_output, towers_dir, {})
     build_packages(
         towers_dir,
+        "",  # no item-to-item model: the study asks for users
         prepared.item_patterns,
         [f"{prepared.impressions_uri}/Split-{EVAL}/*"],
         packages_dir=packages_dir,

@@ -32,6 +32,7 @@ def package_dir(packages_uri: str, flavour: str) -> str:
 
 def build_packages(
     towers_dir: str,
+    item_towers_dir: str,
     item_patterns: Sequence[str],
     query_patterns: Sequence[str],
     packages_dir: str,
@@ -42,7 +43,9 @@ def build_packages(
     """Writes both packages and the report.
 
     Args:
-      towers_dir: the trainer's SavedModel.
+      towers_dir: the user-to-item trainer's SavedModel.
+      item_towers_dir: the item-to-item trainer's; where it holds no SavedModel, items are compared with each
+        other by the candidate tower of the first.
       item_patterns: raw item examples: the whole catalogue.
       query_patterns: raw impression examples, neither trained on nor tested on.
       packages_dir: see `package_dir`.
@@ -57,9 +60,50 @@ def build_packages(
       ValueError: if the catalogue is empty or a tower gives vectors that are not finite.
     """
     towers = tf.saved_model.load(towers_dir)
-    item_ids, vectors = _embed_items(towers, item_patterns)
+    item_ids, vectors = _embed_items(towers, export.ITEM_SIGNATURE, item_patterns)
     queries = _embed_queries(towers, query_patterns, _TUNING_QUERIES + _HELD_OUT_QUERIES)
     depth = min(depth, len(item_ids))
+    indexes, index_report = _build_indexes(vectors, queries, depth, target_recall)
+    anchors = similar_vectors = vectors
+    if tf.saved_model.contains_saved_model(item_towers_dir):
+        item_towers = tf.saved_model.load(item_towers_dir)
+        _, anchors = _embed_items(item_towers, export.ANCHOR_SIGNATURE, item_patterns)
+        _, similar_vectors = _embed_items(item_towers, export.ITEM_SIGNATURE, item_patterns)
+    sample = np.random.default_rng(0).permutation(anchors)[: _TUNING_QUERIES + _HELD_OUT_QUERIES]
+    similar_indexes, similar_report = _build_indexes(similar_vectors, sample, depth, target_recall)
+
+    os.makedirs(packages_dir, exist_ok=True)
+    ids_file = os.path.join(packages_dir, "item_ids.txt")
+    with tf.io.gfile.GFile(ids_file, "wb") as stream:
+        stream.write(b"\n".join(item_ids) + b"\n")
+    for flavour, index in indexes.items():
+        package = RetrievalPackage(
+            towers, item_ids, index, anchors, similar_indexes[flavour], depth, ids_file
+        )
+        package.save(package_dir(packages_dir, flavour))
+        # What a warm start needs travels with what is pushed.
+        shutil.copytree(
+            os.path.join(towers_dir, export.EXTRA_DIR),
+            os.path.join(package_dir(packages_dir, flavour), export.EXTRA_DIR),
+        )
+    tf.io.gfile.remove(ids_file)  # each package carries its own, as an asset
+
+    report = {
+        "num_items": len(item_ids),
+        "depth": depth,
+        **index_report,
+        "similar": similar_report,
+    }
+    os.makedirs(report_dir, exist_ok=True)
+    with tf.io.gfile.GFile(os.path.join(report_dir, REPORT_FILE), "w") as stream:
+        json.dump(report, stream, indent=2)
+    return report
+
+
+def _build_indexes(
+    vectors: np.ndarray, queries: np.ndarray, depth: int, target_recall: float
+) -> tuple[dict[str, Search], dict[str, Any]]:
+    """The index of each flavour over vectors [N, D], and how well they answer queries [Q, D]."""
     exact_index = BruteForce(vectors)
     _, exact = exact_index(tf.constant(queries), tf.constant(depth))
     scann_index = ScannIndex(vectors)
@@ -67,40 +111,17 @@ def build_packages(
     half = max(len(queries) // 2, 1)
     tuned = tune(scann_index, queries[:half], exact.numpy()[:half], target_recall)
     _, found = scann_index(tf.constant(queries[half:]), tf.constant(depth))
-
-    os.makedirs(packages_dir, exist_ok=True)
-    ids_file = os.path.join(packages_dir, "item_ids.txt")
-    with tf.io.gfile.GFile(ids_file, "wb") as stream:
-        stream.write(b"\n".join(item_ids) + b"\n")
-    indexes: dict[str, Search] = {BRUTE_FORCE: exact_index, SCANN: scann_index}
-    latency = {}
-    for flavour, index in indexes.items():
-        package = RetrievalPackage(towers, item_ids, vectors, index, depth, ids_file)
-        package.save(package_dir(packages_dir, flavour))
-        # What a warm start needs travels with what is pushed.
-        shutil.copytree(
-            os.path.join(towers_dir, export.EXTRA_DIR),
-            os.path.join(package_dir(packages_dir, flavour), export.EXTRA_DIR),
-        )
-        latency[flavour] = _measure_latency_ms(index, queries, depth)
-    tf.io.gfile.remove(ids_file)  # each package carries its own, as an asset
-
     report = {
-        "num_items": len(item_ids),
         "dimensions": int(vectors.shape[1]),
-        "depth": depth,
         "recall": compute_recall(found.numpy(), exact.numpy()[half:]),
         "tuning_recall": tuned,
         "leaves": scann_index.num_leaves,
         "leaves_to_search": scann_index.setting.leaves_to_search,
         "reorder_factor": scann_index.setting.reorder_factor,
-        "latency_ms": latency[SCANN],
-        "brute_force_latency_ms": latency[BRUTE_FORCE],
+        "latency_ms": _measure_latency_ms(scann_index, queries, depth),
+        "brute_force_latency_ms": _measure_latency_ms(exact_index, queries, depth),
     }
-    os.makedirs(report_dir, exist_ok=True)
-    with tf.io.gfile.GFile(os.path.join(report_dir, REPORT_FILE), "w") as stream:
-        json.dump(report, stream, indent=2)
-    return report
+    return {BRUTE_FORCE: exact_index, SCANN: scann_index}, report
 
 
 def read_records(patterns: Iterable[str], batch_size: int) -> tf.data.Dataset:
@@ -109,14 +130,14 @@ def read_records(patterns: Iterable[str], batch_size: int) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(files, compression_type="GZIP").batch(batch_size)
 
 
-def _embed_items(towers: Any, patterns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _embed_items(towers: Any, signature: str, patterns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """The catalogue's ids [N], each once, and vectors [N, D], in the order of the ids."""
-    parts = [towers.signatures[export.ITEM_SIGNATURE](examples=x) for x in read_records(patterns, _BATCH)]
+    parts = [towers.signatures[signature](examples=x) for x in read_records(patterns, _BATCH)]
     if not parts:
         raise ValueError(f"the item catalogue is empty: {', '.join(patterns)}")
     ids = np.concatenate([part[f.ITEM_ID].numpy() for part in parts])
     vectors = np.concatenate([part[export.VECTORS].numpy() for part in parts])
-    _check_finite(vectors, "candidate")
+    _check_finite(vectors, signature)
     # One order whatever the files': rows of equal score then rank alike in every build.
     ids, first = np.unique(ids, return_index=True)
     return ids, vectors[first]
@@ -128,16 +149,16 @@ def _embed_queries(towers: Any, patterns: Sequence[str], count: int) -> np.ndarr
     if not parts:
         raise ValueError(f"no evaluation queries to tune the index on: {', '.join(patterns)}")
     queries = np.concatenate(parts)[:count]
-    _check_finite(queries, "query")
+    _check_finite(queries, export.QUERY_SIGNATURE)
     return queries
 
 
-def _check_finite(vectors: np.ndarray, tower: str) -> None:
+def _check_finite(vectors: np.ndarray, signature: str) -> None:
     bad = int((~np.isfinite(vectors)).any(axis=1).sum())
     if bad:
         raise ValueError(
-            f"the {tower} tower gives NaN or infinite vectors for {bad} of {len(vectors)} rows; "
-            "the model is broken: look at its training curves, lower retrieval.learning_rate"
+            f"the signature {signature} gives NaN or infinite vectors for {bad} of {len(vectors)} rows; "
+            "the model is broken: look at its training curves, lower its learning_rate"
         )
 
 

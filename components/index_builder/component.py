@@ -1,4 +1,4 @@
-"""IndexBuilder: the trained towers and the whole catalogue to two servable packages."""
+"""IndexBuilder: the trained towers of both models and the whole catalogue to two servable packages."""
 
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
@@ -12,6 +12,7 @@ from components.index_builder.build import build_packages
 @component
 def IndexBuilder(
     model: InputArtifact[Model],
+    item_to_item_model: InputArtifact[Model],
     items: InputArtifact[Examples],
     impressions: InputArtifact[Examples],
     packages: OutputArtifact[Model],
@@ -20,9 +21,10 @@ def IndexBuilder(
     target_recall: Parameter[float],
     code_fingerprint: Parameter[str],
 ) -> None:
-    """Builds the exact and the ScaNN package; the index is tuned and measured on evaluation queries."""
+    """Builds the exact and the ScaNN package; the users' index is tuned on evaluation queries."""
     build_packages(
         towers_dir=path_utils.serving_model_path(model.uri),
+        item_towers_dir=path_utils.serving_model_dir(item_to_item_model.uri),
         item_patterns=[
             f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)
         ],

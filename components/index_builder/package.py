@@ -1,4 +1,4 @@
-"""What is pushed: the query tower, the catalogue's vectors and an index over them, as one SavedModel."""
+"""What is pushed: the query tower and the catalogue's indexes, for users and for items, as one SavedModel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +40,9 @@ class RetrievalPackage(tf.Module):
     Args:
       towers: the trainer's SavedModel, loaded.
       item_ids: [N] the catalogue.
-      vectors: [N, D] the items' vectors.
-      search: the index.
+      search: the index of what users are given.
+      anchors: [N, D] the items' vectors as queries for other items.
+      search_similar: the index of what items are given.
       depth: items returned at most.
       ids_file: a file with the ids, line by line; becomes an asset.
     """
@@ -50,19 +51,21 @@ class RetrievalPackage(tf.Module):
         self,
         towers: Any,
         item_ids: np.ndarray,
-        vectors: np.ndarray,
         search: Search,
+        anchors: np.ndarray,
+        search_similar: Search,
         depth: int,
         ids_file: str,
     ):
         super().__init__()
         self._towers = towers
         self._search = search
+        self._search_similar = search_similar
         self._depth = min(depth, len(item_ids))
         self._item_ids = tf.Variable(
             item_ids.astype(object), trainable=False, dtype=tf.string, name="item_ids"
         )
-        self._vectors = tf.Variable(vectors, trainable=False, name="catalogue_vectors")
+        self._anchors = tf.Variable(anchors, trainable=False, name="anchor_vectors")
         self._rows = tf.lookup.StaticHashTable(
             tf.lookup.TextFileInitializer(
                 ids_file,
@@ -74,10 +77,11 @@ class RetrievalPackage(tf.Module):
             default_value=-1,
         )
 
-    def _answer(self, queries: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _answer(self, search: Search, queries: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
         """Searches deeper by the number of exclusions, then drops them.
 
         Args:
+          search: the index to ask.
           queries: [B, D].
           exclude: [B, E] item ids; unknown ones and "" exclude nothing.
 
@@ -86,7 +90,7 @@ class RetrievalPackage(tf.Module):
           items are left.
         """
         k = tf.minimum(self._depth + tf.shape(exclude)[1], tf.shape(self._item_ids)[0])
-        scores, rows = self._search(queries, k)
+        scores, rows = search(queries, k)
         excluded = tf.cast(self._rows.lookup(exclude), tf.int32)
         # An index may return fewer than k: it fills with rows outside the catalogue or NaN distances.
         usable = (rows >= 0) & (rows < tf.shape(self._item_ids)[0]) & ~tf.math.is_nan(scores)
@@ -101,7 +105,7 @@ class RetrievalPackage(tf.Module):
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best items for serialized tf.Examples [B] with the query features."""
         queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
-        return self._answer(queries, tf.fill([tf.shape(examples)[0], 0], ""))
+        return self._answer(self._search, queries, tf.fill([tf.shape(examples)[0], 0], ""))
 
     @tf.function(
         input_signature=[
@@ -114,7 +118,7 @@ class RetrievalPackage(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """The same without the items [B, E] named in `exclude_item_id`."""
         queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
-        return self._answer(queries, exclude_item_id)
+        return self._answer(self._search, queries, exclude_item_id)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -128,10 +132,11 @@ class RetrievalPackage(tf.Module):
         ]
     )
     def similar(self, item_id: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The items nearest to each item [B], without itself and the excluded; none for an unknown id."""
+        """What goes best with each item [B], without itself and the excluded; none for an unknown id."""
         rows = self._rows.lookup(item_id)
-        queries = tf.gather(self._vectors, tf.maximum(rows, 0))
-        answer = self._answer(queries, tf.concat([item_id[:, tf.newaxis], exclude_item_id], axis=1))
+        queries = tf.gather(self._anchors, tf.maximum(rows, 0))
+        exclude = tf.concat([item_id[:, tf.newaxis], exclude_item_id], axis=1)
+        answer = self._answer(self._search_similar, queries, exclude)
         known = (rows >= 0)[:, tf.newaxis]
         return {
             f.ITEM_ID: tf.where(known, answer[f.ITEM_ID], ""),
@@ -147,7 +152,7 @@ class RetrievalPackage(tf.Module):
         @tf.function
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             exclude = inputs.pop(EXCLUDE)
-            return self._answer(from_raw(**inputs)[export.VECTORS], exclude)
+            return self._answer(self._search, from_raw(**inputs)[export.VECTORS], exclude)
 
         return answer.get_concrete_function(**signature)
 

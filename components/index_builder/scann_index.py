@@ -1,6 +1,7 @@
 """The approximate index (ScaNN, Guo et al., ICML 2020), tuned to a recall by itself."""
 
 import dataclasses
+import hashlib
 import time
 
 import numpy as np
@@ -36,11 +37,14 @@ class ScannIndex(tf.Module):
         else:
             builder = builder.score_brute_force()
         self._state = builder.build().serialize_to_module()
+        # TensorFlow finds a searcher by this name. ScaNN leaves it empty, and all searchers of a process,
+        # a model's two as well as two models', are then one.
+        self._name = f"scann-{hashlib.sha256(vectors.tobytes()).hexdigest()[:16]}"
         self.setting = SearchSetting(self.num_leaves, 1.0)
 
     def __call__(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """About the k best rows by inner product; NaN and -1 where it found fewer."""
-        searcher = scann_ops.searcher_from_module(self._state)
+        searcher = self._find_searcher()
         if not self.num_leaves:
             result = searcher.search_batched(queries, final_num_neighbors=k)
         else:
@@ -57,6 +61,23 @@ class ScannIndex(tf.Module):
             tf.pad(result.distances, missing, constant_values=float("nan")),
             tf.pad(result.indices, missing, constant_values=-1),
         )
+
+    def _find_searcher(self) -> scann_ops.ScannSearcher:
+        """The searcher of this index; `scann_ops.searcher_from_module` with a name."""
+        state = self._state
+        handle = scann_ops.tensors_to_scann(
+            state.dataset,
+            state.scann_config,
+            state.serialized_partitioner,
+            state.datapoint_to_token,
+            state.ah_codebook,
+            state.hashed_dataset,
+            state.int8_dataset,
+            state.int8_multipliers,
+            state.dp_norms,
+            shared_name=self._name,
+        )
+        return scann_ops.ScannSearcher(handle)
 
 
 @dataclasses.dataclass(frozen=True)

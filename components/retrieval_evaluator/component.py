@@ -23,6 +23,7 @@ def RetrievalEvaluator(
     items: InputArtifact[Examples],
     evaluation: OutputArtifact[ModelEvaluation],
     exclude_seen: Parameter[bool],
+    session_gap_seconds: Parameter[int],
     code_fingerprint: Parameter[str],
 ) -> None:
     """Evaluates on the test split; the live model is fed raw examples, since its vocabulary differs."""
@@ -35,4 +36,5 @@ def RetrievalEvaluator(
         [f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)],
         evaluation.uri,
         exclude_seen,
+        session_gap_seconds,
     )

@@ -10,13 +10,26 @@ import pandas as pd
 import tensorflow as tf
 
 from components.retrieval_evaluator.metrics import METRICS, activity_slices, per_user
+from components.retrieval_evaluator.pairs import PairSet
 from components.retrieval_evaluator.query_set import QueryBatch, QuerySet
-from components.retrieval_evaluator.rankers import PackageRanker, PopularityRanker, RandomRanker, Ranker
+from components.retrieval_evaluator.rankers import (
+    PackageRanker,
+    PopularityRanker,
+    RandomRanker,
+    Ranker,
+    SimilarRanker,
+)
 
 METRICS_FILE = "metrics.json"
 PER_USER_FILE = "per_user.parquet"
+ITEM_TO_ITEM = "item_to_item"
+PAIRS_PER_USER_FILE = "pairs_per_user.parquet"
 POPULARITY = "popularity"
 RANDOM = "random"
+
+
+class NoQueriesError(ValueError):
+    """There is nothing to ask."""
 
 
 def evaluate_packages(
@@ -25,17 +38,22 @@ def evaluate_packages(
     item_patterns: Sequence[str],
     output_dir: str,
     exclude_seen: bool,
+    session_gap_seconds: int,
     *,
     split: str = "test",
 ) -> dict[str, Any]:
     """Ranks the whole catalogue for every clicked row, by each package, by popularity and at random.
 
+    Those of the rows that are pairs are also asked by the item clicked before alone.
+
     Args:
       packages: directory of the SavedModel by name; each answers with the catalogue it was built on.
       impressions_uri: raw impression examples with the splits train, eval and test.
       item_patterns: raw item examples: the catalogue that popularity and random rank.
-      output_dir: for `METRICS_FILE` (means by model and slice) and `PER_USER_FILE`.
+      output_dir: for `METRICS_FILE` (means by model and slice) and `PER_USER_FILE`; and, where there are
+        pairs, `PAIRS_PER_USER_FILE`.
       exclude_seen: whether what the user clicked before the query is left out, by every model alike.
+      session_gap_seconds: see `pairs.PairSet`.
       split: what is evaluated.
 
     Returns:
@@ -63,8 +81,26 @@ def evaluate_packages(
         "num_users": len(np.unique(about["user"])),
         "num_items": len(queries.catalogue),
         "models": models,
+        ITEM_TO_ITEM: None,
     }
-    _write(report, metrics, about, output_dir)
+    os.makedirs(output_dir, exist_ok=True)
+    _write_per_user(metrics, about["user"], os.path.join(output_dir, PER_USER_FILE))
+    by_item: dict[str, Ranker] = {name: SimilarRanker(path) for name, path in packages.items()}
+    by_item[POPULARITY] = rankers[POPULARITY]
+    try:
+        metrics, about = measure(by_item, PairSet(queries, session_gap_seconds))
+    except NoQueriesError:
+        pass  # A source without sessions has no pairs.
+    else:
+        report[ITEM_TO_ITEM] = {
+            "session_gap_seconds": session_gap_seconds,
+            "num_queries": len(about["user"]),
+            "num_users": len(np.unique(about["user"])),
+            "models": {name: _by_slice(values, about) for name, values in metrics.items()},
+        }
+        _write_per_user(metrics, about["user"], os.path.join(output_dir, PAIRS_PER_USER_FILE))
+    with tf.io.gfile.GFile(os.path.join(output_dir, METRICS_FILE), "w") as stream:
+        json.dump(report, stream, indent=2)
     return report
 
 
@@ -82,7 +118,7 @@ def measure(
       `known_user`, `new_item`, `clicks_so_far`.
 
     Raises:
-      ValueError: if there is no query.
+      NoQueriesError: if there is no query.
     """
     rows: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in rankers}
     about: list[dict[str, np.ndarray]] = []
@@ -98,7 +134,9 @@ def measure(
             }
         )
     if not about:
-        raise ValueError("every click repeats an earlier one: set gates.exclude_seen to false for such data")
+        raise NoQueriesError(
+            "every click repeats an earlier one: set gates.exclude_seen to false for such data"
+        )
     metrics = {
         name: {m: np.concatenate([p[m] for p in parts]) for m in METRICS} for name, parts in rows.items()
     }
@@ -125,20 +163,13 @@ def _by_slice(
     return report
 
 
-def _write(
-    report: dict[str, Any],
-    metrics: dict[str, dict[str, np.ndarray]],
-    about: dict[str, np.ndarray],
-    output_dir: str,
-) -> None:
+def _write_per_user(metrics: dict[str, dict[str, np.ndarray]], users: np.ndarray, path: str) -> None:
+    """A row per model and user."""
     tables = []
     for name, values in metrics.items():
-        table = per_user(about["user"], values).rename_axis("user_id").reset_index()
+        table = per_user(users, values).rename_axis("user_id").reset_index()
         table.insert(0, "model", name)
         tables.append(table)
-    os.makedirs(output_dir, exist_ok=True)
     frame = pd.concat(tables, ignore_index=True)
     frame["user_id"] = frame["user_id"].str.decode("utf-8")
-    frame.to_parquet(os.path.join(output_dir, PER_USER_FILE))
-    with tf.io.gfile.GFile(os.path.join(output_dir, METRICS_FILE), "w") as stream:
-        json.dump(report, stream, indent=2)
+    frame.to_parquet(path)

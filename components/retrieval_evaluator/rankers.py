@@ -5,10 +5,13 @@ import abc
 import numpy as np
 import tensorflow as tf
 
+from components.index_builder.package import EXCLUDE, RECOMMEND_EXAMPLES_SIGNATURE, SIMILAR_SIGNATURE
 from components.retrieval_evaluator.metrics import compute_random_metrics, compute_row_metrics
+from components.retrieval_evaluator.pairs import PairBatch
 from components.retrieval_evaluator.queries import pad
 from components.retrieval_evaluator.query_set import QueryBatch
 from schemas import features as f
+from trainers.retrieval.export import EXAMPLES
 
 COVERAGE_DEPTH = 100
 _TYPICAL_DEPTH = 500
@@ -54,9 +57,7 @@ class PackageRanker(OrderRanker):
         ranks = np.empty(len(batch.users))
         for part in _split_by_exclusions(batch.excluded.lengths):
             excluded = pad(batch.excluded.take(part), batch.catalogue)
-            found = self._model.signatures["recommend_examples"](
-                examples=tf.constant(batch.examples[part]), exclude_item_id=tf.constant(excluded)
-            )[f.ITEM_ID].numpy()
+            found = self._ask(batch, part, tf.constant(excluded))[f.ITEM_ID].numpy()
             self.shown.update(found[:, :COVERAGE_DEPTH].ravel())
             hits = found == batch.targets[part, np.newaxis]
             ranks[part] = np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
@@ -65,6 +66,21 @@ class PackageRanker(OrderRanker):
     def compute_coverage(self, num_items: int) -> float:
         """Share of the catalogue among the items shown."""
         return len(self.shown - {b""}) / num_items
+
+    def _ask(self, batch: QueryBatch, part: np.ndarray, excluded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The signature's answer to some queries of a batch."""
+        examples = tf.constant(batch.examples[part])
+        return self._model.signatures[RECOMMEND_EXAMPLES_SIGNATURE](**{EXAMPLES: examples, EXCLUDE: excluded})
+
+
+class SimilarRanker(PackageRanker):
+    """The same package, asked with the anchors of pairs alone."""
+
+    def _ask(self, batch: QueryBatch, part: np.ndarray, excluded: tf.Tensor) -> dict[str, tf.Tensor]:
+        if not isinstance(batch, PairBatch):
+            raise TypeError(f"expected pairs, which have anchors, got a {type(batch).__name__}")
+        anchors = tf.constant(batch.anchors[part])
+        return self._model.signatures[SIMILAR_SIGNATURE](**{f.ITEM_ID: anchors, EXCLUDE: excluded})
 
 
 class PopularityRanker(OrderRanker):

@@ -55,6 +55,16 @@ class RowLists(Sequence[np.ndarray]):
         lengths = self.lengths[lists]
         return RowLists(self.rows[spread(self._ends[lists] - lengths, lengths)], lengths)
 
+    def append(self, rows: np.ndarray) -> "RowLists":
+        """Each list with one row more.
+
+        Args:
+          rows: [Q] the rows; a list that is given -1 stays as it is.
+        """
+        has_row = rows >= 0
+        longer = np.insert(self.rows, self._ends[has_row], rows[has_row])
+        return RowLists(longer, self.lengths + has_row)
+
     def distinct(self, num_rows: int) -> "RowLists":
         """Each list with every row once, ascending.
 

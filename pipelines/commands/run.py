@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from pipelines.commands.console import JsonOption, show_progress
 from pipelines.root_lock import lock_root
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from pipelines.config import RunConfig
     from pipelines.paths import RunPaths
     from pipelines.run_metadata import RunMetadata
@@ -152,6 +155,22 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
     }
 
 
+def _make_metrics_table(title: str, models: dict[str, Any], parts: Sequence[str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, title=title, title_justify="left")
+    columns = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
+    for column in ("model", "users", *columns):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name, slices in models.items():
+        for part in parts:
+            row = slices[part]
+            values = ["-" if row[c] is None else f"{row[c]:.4f}" for c in columns]
+            table.add_row(name if part == "all" else f"  {part}", str(row["users"]), *values)
+    return table
+
+
 def _print_result(result: dict[str, Any]) -> None:
     from rich import box
     from rich.console import Console
@@ -163,21 +182,19 @@ def _print_result(result: dict[str, Any]) -> None:
         seen = "kept"
         if metrics["exclude_seen"]:
             seen = f"removed and {metrics['num_repeats']:,} clicks on them not asked"
-        table = Table(
-            box=box.SIMPLE,
-            title=f"Test split: {metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
-            f"{metrics['num_items']:,} items, seen items {seen}; means over users",
-            title_justify="left",
+        title = (
+            f"Test split: {metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
+            f"{metrics['num_items']:,} items, seen items {seen}; means over users"
         )
-        columns = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
-        for column in ("model", "users", *columns):
-            table.add_column(column, justify="left" if column == "model" else "right")
-        for name, slices in metrics["models"].items():
-            for part in ("all", "known_users", "new_users", "new_items"):
-                row = slices[part]
-                values = ["-" if row[c] is None else f"{row[c]:.4f}" for c in columns]
-                table.add_row(name if part == "all" else f"  {part}", str(row["users"]), *values)
-        console.print(table)
+        parts = ("all", "known_users", "new_users", "new_items")
+        console.print(_make_metrics_table(title, metrics["models"], parts))
+        pairs = metrics["item_to_item"]
+        if pairs is not None:
+            title = (
+                f"Item to item: {pairs['num_queries']:,} of these clicks, less than "
+                f"{pairs['session_gap_seconds']:,} s after another, asked by the item clicked before"
+            )
+            console.print(_make_metrics_table(title, pairs["models"], ("all",)))
     if result["checks"]:
         table = Table(box=box.SIMPLE, title="Gates", title_justify="left")
         for column in ("check", "value", "bound", "verdict"):

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
+from components.index_builder.build import BRUTE_FORCE, FLAVOURS, SCANN, build_packages, package_dir
 from components.index_builder.package import BruteForce, RetrievalPackage
 from components.index_builder.scann_index import ScannIndex, compute_recall, tune
 from trainers.retrieval import export
 
 DIM = 8
+SIMILAR_DIM = 5
 
 
 class Towers(tf.Module):
@@ -43,9 +46,21 @@ def packaged(request, tmp_path_factory):
     }
     tf.saved_model.save(towers, str(path / "towers"), signatures=signatures)
     loaded = tf.saved_model.load(str(path / "towers"))
-    index = BruteForce(vectors) if request.param == "brute_force" else ScannIndex(vectors)
-    RetrievalPackage(loaded, ids, vectors, index, 20, str(path / "item_ids.txt")).save(str(path / "saved"))
+    make_index = BruteForce if request.param == "brute_force" else ScannIndex
+    indexes = make_index(vectors), make_index(successors())
+    package = RetrievalPackage(loaded, ids, indexes[0], anchors(), indexes[1], 20, str(path / "item_ids.txt"))
+    package.save(str(path / "saved"))
     return tf.saved_model.load(str(path / "saved")), ids, vectors
+
+
+def anchors():
+    """The items as queries for others; of another width than users' vectors."""
+    return unit(np.random.default_rng(10), 300, SIMILAR_DIM)
+
+
+def successors():
+    """The items as answers to others."""
+    return unit(np.random.default_rng(11), 300, SIMILAR_DIM)
 
 
 def ranked(vectors, ids, query, exclude=()):
@@ -98,12 +113,25 @@ def test_the_raw_signature_answers_like_the_examples(packaged):
 
 
 def test_similar_leaves_the_item_itself_out_and_knows_what_it_does_not_know(packaged):
-    model, ids, vectors = packaged
+    model, ids, _ = packaged
     answer = model.signatures["similar"](
         item_id=tf.constant([ids[7], b"stranger"]), exclude_item_id=tf.constant([[""], [""]])
     )
-    assert answer["item_id"][0].numpy().tolist() == ranked(vectors, ids, vectors[7], [ids[7]])[:20]
+    assert answer["item_id"][0].numpy().tolist() == ranked(successors(), ids, anchors()[7], [ids[7]])[:20]
     assert set(answer["item_id"][1].numpy()) == {b""}
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_similar_leaves_out_what_it_is_told_to(packaged, batch):
+    model, ids, _ = packaged
+    best = [ranked(successors(), ids, anchors()[i], [ids[i]])[:3] for i in range(batch)]
+    exclude = [[*items, b"", b"stranger"] for items in best]
+    answer = model.signatures["similar"](
+        item_id=tf.constant(ids[:batch].tolist()), exclude_item_id=tf.constant(exclude)
+    )
+    for row in range(batch):
+        expected = ranked(successors(), ids, anchors()[row], [ids[row], *exclude[row]])[:20]
+        assert answer["item_id"][row].numpy().tolist() == expected
 
 
 def test_recall_counts_each_querys_own_answers():
@@ -141,7 +169,7 @@ def test_an_index_that_finds_too_few_fills_with_nothing(tmp_path):
     (tmp_path / "ids.txt").write_bytes(b"\n".join(ids) + b"\n")
     index = ScannIndex(vectors)
     index.setting = type(index.setting)(1, 1.0)
-    package = RetrievalPackage(None, ids, vectors, index, 500, str(tmp_path / "ids.txt"))
+    package = RetrievalPackage(None, ids, index, vectors, index, 500, str(tmp_path / "ids.txt"))
     answer = package.similar(tf.constant([ids[3]]), tf.constant([[""]]))
     found = answer["item_id"][0].numpy().tolist()
     filled = [x for x in found if x]
@@ -149,3 +177,112 @@ def test_an_index_that_finds_too_few_fills_with_nothing(tmp_path):
     assert found[len(filled) :] == [b""] * (500 - len(filled))
     rows = [int(x[1:]) for x in filled]
     np.testing.assert_allclose(answer["scores"][0][: len(rows)], vectors[rows] @ vectors[3], atol=1e-5)
+
+
+STORED = {
+    "item_id": tf.io.FixedLenFeature([], tf.string),
+    "user": tf.io.FixedLenFeature([DIM], tf.float32),
+    "anchor": tf.io.FixedLenFeature([SIMILAR_DIM], tf.float32),
+    "successor": tf.io.FixedLenFeature([SIMILAR_DIM], tf.float32),
+}
+
+
+class StoredTowers(tf.Module):
+    """A trained model of either kind: an item example holds the item's id and vectors."""
+
+    def signature(self, column):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
+        def read(examples):
+            row = tf.io.parse_example(examples, STORED)
+            return {"item_id": row["item_id"], export.VECTORS: row[column]}
+
+        return read
+
+    @tf.function(input_signature=[tf.TensorSpec([None, DIM], tf.float32, "query")])
+    def query_vector_raw(self, query):
+        return {export.VECTORS: query}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Packages of 60 items, built with a model for items and without; and the items' vectors by column."""
+    path = tmp_path_factory.mktemp("built")
+    rng = np.random.default_rng(0)
+    columns = {
+        "user": unit(rng, 60),
+        "anchor": unit(rng, 60, SIMILAR_DIM),
+        "successor": unit(rng, 60, SIMILAR_DIM),
+    }
+    with tf.io.TFRecordWriter(str(path / "items.gz"), "GZIP") as writer:
+        for i in rng.permutation(60):
+            feature = {
+                name: tf.train.Feature(float_list=tf.train.FloatList(value=vectors[i]))
+                for name, vectors in columns.items()
+            }
+            feature["item_id"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"i%02d" % i]))
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    towers = StoredTowers()
+    users = {
+        export.QUERY_SIGNATURE: towers.signature("user"),
+        export.QUERY_RAW_SIGNATURE: towers.query_vector_raw,
+        export.ITEM_SIGNATURE: towers.signature("user"),
+    }
+    items = {
+        export.ANCHOR_SIGNATURE: towers.signature("anchor"),
+        export.ITEM_SIGNATURE: towers.signature("successor"),
+    }
+    tf.saved_model.save(towers, str(path / "users"), signatures=users)
+    tf.saved_model.save(towers, str(path / "items"), signatures=items)
+    (path / "users" / export.EXTRA_DIR).mkdir()
+    (path / "none").mkdir()
+    for name in ("items", "none"):
+        build_packages(
+            str(path / "users"),
+            str(path / name),
+            [str(path / "items.gz")],
+            [str(path / "items.gz")],
+            packages_dir=str(path / f"packages_{name}"),
+            report_dir=str(path / f"report_{name}"),
+            depth=10,
+            target_recall=0.9,
+        )
+    return path, columns
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize(
+    ("model", "anchor", "successor"), [("items", "anchor", "successor"), ("none", "user", "user")]
+)
+def test_similar_comes_of_the_item_to_item_model_where_there_is_one(built, flavour, model, anchor, successor):
+    path, columns = built
+    package = tf.saved_model.load(package_dir(str(path / f"packages_{model}"), flavour))
+    ids = np.array([b"i%02d" % i for i in range(60)], object)
+    answer = package.signatures["similar"](
+        item_id=tf.constant(ids.tolist()), exclude_item_id=tf.constant([[b""]] * 60)
+    )
+    for i, item in enumerate(ids):
+        expected = ranked(columns[successor], ids, columns[anchor][i], [item])[:10]
+        assert answer["item_id"][i].numpy().tolist() == expected
+
+
+def test_the_exact_flavour_holds_no_custom_op(built):
+    path, _ = built
+    found = {}
+    for flavour in FLAVOURS:
+        content = saved_model_pb2.SavedModel()
+        folder = package_dir(str(path / "packages_items"), flavour)
+        with open(f"{folder}/saved_model.pb", "rb") as stream:
+            content.ParseFromString(stream.read())
+        functions = content.meta_graphs[0].graph_def.library.function
+        found[flavour] = {node.op for function in functions for node in function.node_def}
+    assert not {op for op in found[BRUTE_FORCE] if ">" in op or "Scann" in op}
+    assert {op for op in found[SCANN] if "Scann" in op}, "else the line above could not fail"
+
+
+def test_two_indexes_of_one_process_are_two():
+    """One loaded before must not answer for another, be it of the same shape."""
+    query = unit(np.random.default_rng(0), 1)
+    for seed in (1, 2):
+        vectors = unit(np.random.default_rng(seed), 50)
+        _, rows = ScannIndex(vectors)(tf.constant(query), tf.constant(10))
+        assert rows[0].numpy().tolist() == np.argsort(-(vectors @ query[0]))[:10].tolist()

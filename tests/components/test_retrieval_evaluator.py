@@ -13,10 +13,22 @@ from components.index_builder.build import BRUTE_FORCE, package_dir
 from components.retrieval_evaluator import rankers
 from components.index_builder.package import BruteForce, RetrievalPackage
 from components.retrieval_evaluator.component import RetrievalEvaluator
-from components.retrieval_evaluator.evaluate import METRICS_FILE, PER_USER_FILE, measure
+from components.retrieval_evaluator.evaluate import (
+    METRICS_FILE,
+    PAIRS_PER_USER_FILE,
+    PER_USER_FILE,
+    NoQueriesError,
+    measure,
+)
 from components.retrieval_evaluator.metrics import METRICS, compute_random_metrics, compute_row_metrics
+from components.retrieval_evaluator.pairs import PairSet
 from components.retrieval_evaluator.query_set import QuerySet
-from components.retrieval_evaluator.rankers import PackageRanker, PopularityRanker, RandomRanker
+from components.retrieval_evaluator.rankers import (
+    PackageRanker,
+    PopularityRanker,
+    RandomRanker,
+    SimilarRanker,
+)
 from components.retrieval_evaluator.row_lists import RowLists
 from trainers.retrieval import export
 
@@ -25,7 +37,7 @@ ITEM_IDS = [f"i{number:02d}" for number in range(NUM_ITEMS)]
 WIDTH = 6
 
 
-def make_example(user="u1", item="i00", timestamp=0, clicked=1, history=()):
+def make_example(user="u1", item="i00", timestamp=0, clicked=1, history=(), known_at=()):
     def feature(value):
         if isinstance(value, int):
             return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
@@ -35,6 +47,7 @@ def make_example(user="u1", item="i00", timestamp=0, clicked=1, history=()):
     values = {"user_id": user, "item_id": item, "timestamp": timestamp, "clicked": clicked}
     features = {name: feature(value) for name, value in values.items()}
     features["history_item_id"] = feature(list(history))
+    features["history_timestamp"] = tf.train.Feature(int64_list=tf.train.Int64List(value=known_at))
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
@@ -107,7 +120,8 @@ def save_package(folder, item_vectors, user_vectors, depth):
     vectors = item_vectors.astype(np.float32)
     loaded = tf.saved_model.load(str(folder / "towers"))
     ids = np.array([item.encode() for item in ITEM_IDS], object)
-    package = RetrievalPackage(loaded, ids, vectors, BruteForce(vectors), depth, str(ids_file))
+    index = BruteForce(vectors)
+    package = RetrievalPackage(loaded, ids, index, vectors, index, depth, str(ids_file))
     package.save(str(folder / "package"))
     return str(folder / "package")
 
@@ -293,7 +307,7 @@ def test_lists_of_rows_read_as_the_lists_they_were_made_of():
 
 def test_a_split_of_repeats_alone_is_refused(tmp_path):
     train = [{"item": "i01", "timestamp": 1}]
-    with pytest.raises(ValueError, match="exclude_seen"):
+    with pytest.raises(NoQueriesError, match="exclude_seen"):
         measure({}, make_queries(tmp_path, train, [{"item": "i01", "timestamp": 6}]))
 
 
@@ -338,7 +352,9 @@ def test_a_split_without_clicks_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("exclude_seen", "asked"), [(True, ["u0", "u1"]), (False, ["u0", "u0", "u1"])])
-def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, exclude_seen, asked):
+@pytest.mark.parametrize("has_pair", [True, False])
+def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, exclude_seen, asked, has_pair):
+    pair = {"history": ["i02"], "known_at": [4]} if has_pair else {}
     item_vectors = np.zeros((NUM_ITEMS, WIDTH))
     item_vectors[:, 0] = -np.arange(NUM_ITEMS)  # the first item is the best
     artifacts = {
@@ -354,7 +370,7 @@ def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, ex
         train=[{"user": "u0", "item": item, "timestamp": 1} for item in ("i00", "i01")],
         test=[
             {"user": "u0", "item": "i01", "timestamp": 5},  # clicked before
-            {"user": "u0", "item": "i03", "timestamp": 5},
+            {"user": "u0", "item": "i03", "timestamp": 5, **pair},
             {"user": "u1", "item": "i01", "timestamp": 5},  # clicked before by u0 alone
         ],
     )
@@ -364,7 +380,7 @@ def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, ex
     RetrievalEvaluator.EXECUTOR_SPEC.executor_class().Do(
         {name: [artifact] for name, artifact in artifacts.items()},
         {"evaluation": [evaluation]},
-        {"exclude_seen": int(exclude_seen), "code_fingerprint": ""},
+        {"exclude_seen": int(exclude_seen), "session_gap_seconds": 2048, "code_fingerprint": ""},
     )
 
     report = json.loads((tmp_path / "evaluation" / METRICS_FILE).read_text())
@@ -376,5 +392,65 @@ def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, ex
     candidate = table[table.model == "candidate"].set_index("user_id")
     assert candidate.queries.to_dict() == {user: asked.count(user) for user in asked}
     # u0: i03 is the second once i00 and i01 are out, else the fourth and i01 the second. u1: i01 is second.
-    expected = {"u0": 1 / 2 if exclude_seen else (1 / 2 + 1 / 4) / 2, "u1": 1 / 2}
+    # With i02 in the history, whose vector is twice the user's and the opposite, the order is turned round.
+    own = 1 / 37 if has_pair else 1 / 2 if exclude_seen else 1 / 4
+    expected = {"u0": own if exclude_seen else (1 / 2 + own) / 2, "u1": 1 / 2}
     assert candidate.mrr.to_dict() == pytest.approx(expected)
+    if not has_pair:
+        assert report["item_to_item"] is None
+        assert not (tmp_path / "evaluation" / PAIRS_PER_USER_FILE).exists()
+        return
+    pairs = report["item_to_item"]
+    assert pairs["num_queries"] == pairs["num_users"] == 1
+    table = pd.read_parquet(tmp_path / "evaluation" / PAIRS_PER_USER_FILE).set_index("model")
+    # Neither may answer with i02, the anchor. By its vector i39 is the best and i03 the 37th; by clicks the
+    # order is that of the ids.
+    expected = {"candidate": 1 / 37, "popularity": 1 if exclude_seen else 1 / 3}
+    assert table.mrr.to_dict() == pytest.approx(expected)
+
+
+def test_pairs_are_told_by_the_newest_event_of_the_history(tmp_path):
+    """A session of 2 s; a row is one case."""
+    test = [
+        {"item": "i01", "history": ["i08", "i09"], "known_at": [1, 9_000]},
+        {"item": "i02", "history": ["i09"], "known_at": [8_001]},
+        {"item": "i03", "history": ["i09"], "known_at": [8_000]},  # 2 s are not less than 2 s
+        {"item": "i04", "history": ["i09", "i08"], "known_at": [9_000, 1]},
+        {"item": "i05"},
+        {"item": "i06", "history": ["i06"], "known_at": [9_000]},  # an item is no answer to itself
+        {"item": "i07", "history": ["gone"], "known_at": [9_000]},
+    ]
+    train = [{"item": "i20", "timestamp": 1}]
+    queries = make_queries(tmp_path, train, [{"timestamp": 10_000, **row} for row in test])
+    (batch,) = PairSet(queries, 2)
+    assert batch.targets.tolist() == [b"i01", b"i02", b"i07"]
+    assert batch.anchors.tolist() == [b"i09", b"i09", b"gone"]
+    assert [rows.tolist() for rows in batch.excluded] == [[20, 9], [20, 9], [20]]
+    assert list(PairSet(queries, 1)) == []
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_ranks_by_an_anchor_equal_a_full_sort(tmp_path, exclude_seen):
+    rng = np.random.default_rng(0)
+    item_vectors = rng.integers(-1, 2, (NUM_ITEMS, WIDTH))
+    train, test, expected = [], [], []
+    for number in range(40):
+        anchor, target, *seen = (int(i) for i in rng.choice(NUM_ITEMS, 5, replace=False))
+        user = f"u{number}"
+        train += [{"user": user, "item": ITEM_IDS[i], "timestamp": 1} for i in seen]
+        history = {"history": [ITEM_IDS[seen[0]], ITEM_IDS[anchor]], "known_at": [2, 4]}
+        test.append({"user": user, "item": ITEM_IDS[target], "timestamp": 5, **history})
+        scores = item_vectors @ item_vectors[anchor]
+        expected.append(sort_in_full(scores, target, [anchor, *(seen if exclude_seen else [])]))
+    queries = make_queries(tmp_path, train, test, exclude_seen)
+    ranker = SimilarRanker(save_package(tmp_path, item_vectors, np.zeros((3, WIDTH)), depth=NUM_ITEMS))
+    assert np.concatenate([ranker.rank(batch) for batch in PairSet(queries, 1)]).tolist() == expected
+    with pytest.raises(TypeError, match="anchors"):
+        ranker.rank(next(iter(queries)))
+
+
+def test_lists_of_rows_are_lengthened_one_by_one():
+    rows = RowLists(np.array([3, 1, 0]), np.array([2, 0, 1, 0]))
+    longer = rows.append(np.array([7, 8, -1, 9]))
+    assert [row.tolist() for row in longer] == [[3, 1, 7], [8], [0], [9]]
+    assert [row.tolist() for row in rows] == [[3, 1], [], [0], []]

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from components.retrieval_evaluator.metrics import bootstrap_lower_bound
-from components.retrieval_gate import Check, RetrievalThresholds, check_retrieval
+from components.retrieval_gate import Check, RetrievalThresholds, check_item_to_item, check_retrieval
 
 THRESHOLDS = RetrievalThresholds(
     min_recall_100=0.1,
@@ -16,12 +16,17 @@ THRESHOLDS = RetrievalThresholds(
 INDEX = {"depth": 500, "recall": 0.97, "latency_ms": {"p50": 1.0, "p99": 2.0}}
 
 
-def make_checks(values, index=INDEX, compare_with_live=True):
-    """Checks of models given as {name: per-user recall}."""
-    per_user = pd.concat(
+def make_per_user(values):
+    """The evaluator's table of models given as {name: per-user recall}."""
+    return pd.concat(
         pd.DataFrame({"model": name, "user_id": np.arange(len(v)), "recall_100": v})
         for name, v in values.items()
     )
+
+
+def make_checks(values, index=INDEX, compare_with_live=True):
+    """Checks of models given as {name: per-user recall}."""
+    per_user = make_per_user(values)
     metrics = {"models": {name: {"all": {"recall_100": float(np.mean(v))}} for name, v in values.items()}}
     checks = check_retrieval(per_user, metrics, index, THRESHOLDS, compare_with_live)
     return {check.name: check for check in checks}
@@ -78,6 +83,18 @@ def test_a_candidate_equal_to_what_is_live_is_not_compared_with_itself():
 def test_a_bad_index_fails(change, failed):
     checks = make_checks({"candidate": users(0.4), **BASELINES}, index={**INDEX, **change})
     assert [name for name, check in checks.items() if not check.passed] == [failed]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "passed"),
+    [(users(0.3), True), (users(0.201, 7), False), (users(0.1), False), (np.full(400, np.nan), False)],
+)
+def test_item_to_item_must_be_better_than_popularity(candidate, passed):
+    """Over the users who have a pair, whoever else there is."""
+    values = {"candidate": candidate, "popularity": BASELINES["popularity"]}
+    check = check_item_to_item(make_per_user(values), THRESHOLDS)
+    assert check.name == "item to item recall_100, against popularity"
+    assert check.passed is passed and check.bound == 0
 
 
 def test_nan_never_passes():
