@@ -92,7 +92,7 @@ class PushedVersion:
         return _read_answer(answer, k)
 
     def similar(self, item_id: str, k: int) -> list[ScoredItem]:
-        """The k items nearest to an item; none for one that the catalogue lacks."""
+        """The k items most likely to be clicked after an item; none for one that the catalogue lacks."""
         answer = self._model.signatures[SIMILAR_SIGNATURE](
             **{f.ITEM_ID: tf.constant([item_id]), EXCLUDE: _row([])}
         )

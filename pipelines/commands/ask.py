@@ -51,12 +51,12 @@ def similar(
     flavour: FlavourOption = "brute_force",
     as_json: JsonOption = False,
 ) -> None:
-    """The items nearest to an item."""
+    """The items most likely to be clicked after an item, in one session."""
     log, pushed = _open(root, flavour)
     items = pushed.similar(item, k)
     if not items:
         raise typer.BadParameter(f"{item!r} is not in the catalogue of version {pushed.version}")
-    title = f"Like {item}; version {pushed.version}"
+    title = f"Clicked after {item}; version {pushed.version}"
     _print_items(log, items, title, {"item": item, "version": pushed.version}, as_json)
 
 

@@ -42,6 +42,8 @@ def test_a_config_survives_yaml_and_json(tmp_path):
         ("retrieval: {embeding_dim: 3}", "retrieval.embeding_dim: unknown key. Did you mean 'embedding_dim'"),
         ("retrieval: {dropout: 2}", "retrieval.dropout: .*less than 1, got 2"),
         ("retrieval: {batch_size: many}", "retrieval.batch_size: .*integer.*got 'many'"),
+        ("item_to_item: {session_gap_seconds: 1800}", "session_gap_seconds: .*power of two.*got 1800"),
+        ("item_to_item: {warm_start: true}", "item_to_item.warm_start: unknown key"),
         ("splits: {eval_fraction: 0.6, test_fraction: 0.6}", "splits: .*less than 1"),
         ("gates: 3", "gates: "),
         ("- a\n- b", "top level"),

@@ -19,11 +19,12 @@ CODE = ("pipelines", "components", "trainers", "schemas", "sources", "serving", 
 CONFIG = """
 splits: {eval_fraction: 0.15, test_fraction: 0.15}
 retrieval: {max_epochs: 8, embedding_dim: 16, output_dim: 16, batch_size: 64, num_uniform_negatives: 256}
+item_to_item: {patience_epochs: 4, embedding_dim: 16, batch_size: 64, num_uniform_negatives: 256}
 index: {depth: 200}
 # Repeated clicks are queries too: a world this small has few others.
 gates: {min_recall_100: 0.01, live_tolerance: 0.2, bootstrap_samples: 200, exclude_seen: false}
 """
-TRAINING = {"RetrievalTrainer", "IndexBuilder"}
+TRAINING = {"RetrievalTrainer", "ItemToItemTrainer", "IndexBuilder"}
 JUDGING = {"RetrievalEvaluator", "RetrievalGate", "Pusher"}
 # Unused names whose presence changes the syntax tree and nothing else.
 EDIT = "\n\n_EDITED = 1\n"
@@ -97,6 +98,8 @@ def test_the_first_run_runs_everything_and_pushes(workspace, first):
     assert workspace.versions() == [first["live_version"]]
     models = first["metrics"]["models"]
     assert models["candidate"]["all"]["recall_100"] > models["popularity"]["all"]["recall_100"]
+    assert first["metrics"]["item_to_item"]["num_queries"] < first["metrics"]["num_queries"]
+    assert "item to item recall_100, against popularity" in {check["name"] for check in first["checks"]}
 
 
 def test_nothing_changed_trains_nothing_and_pushes_nothing(workspace, first):
@@ -168,6 +171,14 @@ def test_an_edited_trainer_runs_what_depends_on_it(workspace):
     workspace.edit("trainers/retrieval/train.py")
     result = workspace.run()
     assert ran(result) == {*TRAINING, *JUDGING}
+
+
+def test_a_changed_item_to_item_setting_trains_that_model_alone(workspace):
+    config = workspace.config.read_text()
+    workspace.config.write_text(config.replace("patience_epochs: 4", "patience_epochs: 5"))
+    result = workspace.run()
+    assert ran(result) - {"LiveModel"} == {"ItemToItemTrainer", "IndexBuilder", *JUDGING}
+    workspace.config.write_text(config)
 
 
 def test_an_edited_preprocessing_runs_what_depends_on_it(workspace):
