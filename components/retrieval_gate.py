@@ -93,7 +93,7 @@ def RetrievalGate(
     )
     if metrics[ITEM_TO_ITEM] is not None:  # else the source has no sessions, and nothing to compare
         pairs_per_user = pd.read_parquet(os.path.join(evaluation.uri, PAIRS_PER_USER_FILE))
-        checks.append(check_item_to_item(pairs_per_user, bounds))
+        checks += check_item_to_item(pairs_per_user, bounds)
     blessed = all(check.passed for check in checks)
     blessing.set_int_custom_property("blessed", int(blessed))
     with fileio.open(os.path.join(blessing.uri, "BLESSED" if blessed else "NOT_BLESSED"), "w") as stream:
@@ -109,6 +109,7 @@ class RetrievalThresholds:
 
     min_recall_100: float
     live_tolerance: float
+    item_to_item_tolerance: float
     confidence: float
     bootstrap_samples: int
     min_index_recall: float
@@ -146,16 +147,19 @@ def check_retrieval(
     return checks
 
 
-def check_item_to_item(pairs_per_user: pd.DataFrame, thresholds: RetrievalThresholds) -> Check:
-    """Whether `similar` is better than popularity.
+def check_item_to_item(pairs_per_user: pd.DataFrame, thresholds: RetrievalThresholds) -> list[Check]:
+    """The checks of `similar`.
 
     Args:
       pairs_per_user: one row per model and user with a pair, with `METRIC`.
       thresholds: the bounds.
     """
     by_user = pairs_per_user.pivot(index="user_id", columns="model", values=METRIC)
-    name = f"item to item {METRIC}, against {POPULARITY}"
-    return _compare(name, by_user, POPULARITY, 0.0, thresholds)
+    bounds = {POPULARITY: -thresholds.item_to_item_tolerance, RANDOM: 0.0}
+    return [
+        _compare(f"item to item {METRIC}, against {other}", by_user, other, bound, thresholds)
+        for other, bound in bounds.items()
+    ]
 
 
 def _compare(

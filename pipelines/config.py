@@ -45,6 +45,8 @@ class GateConfig:
 
     min_recall_100: Fraction = 0.02
     live_tolerance: Annotated[float, Field(ge=0)] = 0.02  # recall@100 it may lose against what is live
+    # The same of the similar items against popularity: they are asked fewer queries, of fewer users
+    item_to_item_tolerance: Annotated[float, Field(ge=0)] = 0.02
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # one-sided, of the paired bootstrap
     bootstrap_samples: Positive = 2000
     exclude_seen: bool = True  # rank without what the user clicked before

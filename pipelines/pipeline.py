@@ -156,6 +156,7 @@ def _make_thresholds(config: RunConfig) -> RetrievalThresholds:
     return RetrievalThresholds(
         min_recall_100=gates.min_recall_100,
         live_tolerance=gates.live_tolerance,
+        item_to_item_tolerance=gates.item_to_item_tolerance,
         confidence=gates.confidence,
         bootstrap_samples=gates.bootstrap_samples,
         min_index_recall=index.min_recall,

@@ -86,7 +86,7 @@ def evaluate_packages(
     os.makedirs(output_dir, exist_ok=True)
     _write_per_user(metrics, about["user"], os.path.join(output_dir, PER_USER_FILE))
     by_item: dict[str, Ranker] = {name: SimilarRanker(path) for name, path in packages.items()}
-    by_item[POPULARITY] = rankers[POPULARITY]
+    by_item |= {name: rankers[name] for name in (POPULARITY, RANDOM)}
     try:
         metrics, about = measure(by_item, PairSet(queries, session_gap_seconds))
     except NoQueriesError:

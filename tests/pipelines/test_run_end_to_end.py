@@ -22,7 +22,8 @@ retrieval: {max_epochs: 8, embedding_dim: 16, output_dim: 16, batch_size: 64, nu
 item_to_item: {patience_epochs: 4, embedding_dim: 16, batch_size: 64, num_uniform_negatives: 256}
 index: {depth: 200}
 # Repeated clicks are queries too: a world this small has few others.
-gates: {min_recall_100: 0.01, live_tolerance: 0.2, bootstrap_samples: 200, exclude_seen: false}
+gates: {min_recall_100: 0.01, live_tolerance: 0.2, bootstrap_samples: 200, exclude_seen: false,
+  item_to_item_tolerance: 0.2}
 """
 TRAINING = {"RetrievalTrainer", "ItemToItemTrainer", "IndexBuilder"}
 JUDGING = {"RetrievalEvaluator", "RetrievalGate", "Pusher"}
