@@ -21,13 +21,12 @@ import pyarrow.json as pajson
 
 from sources.amazon_metadata import make_items, read_items
 from sources.event_log import TIMESTAMP, EventLogError, Manifest, Progress, create_event_log
-from sources.ratings import RATING_COLUMNS, write_ratings
+from sources.ratings import FIRST_SECOND, LAST_SECOND, RATING_COLUMNS, TIMES, write_ratings
 from sources.text_files import read_blocks
 
 MANIFEST = Manifest(source="amazon", schema="amazon")
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
-_LAST_SECOND = 99_999_999_999  # year 5138; what is above is milliseconds, or damage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,14 +192,15 @@ def _find_bad_line(path: Path, first_line: int, block: bytes, release: _Release,
 
 def _as_ratings(path: Path, first_line: int, reviews: pa.Table, release: _Release) -> pa.Table:
     user, item, rating, time = reviews.columns
+    units = 1000 // release.milliseconds  # in a second
     checks = (
         (release.user, pc.not_equal(user, ""), "an id"),
         (release.item, pc.not_equal(item, ""), "an id"),
         (release.rating, _between(rating, 1, 5), "a number from 1 to 5"),
         (
             release.time,
-            _between(time, 0, _LAST_SECOND * 1000 // release.milliseconds),
-            f"{'whole seconds' if release.milliseconds == 1000 else 'milliseconds'} since 1970-01-01",
+            _between(time, FIRST_SECOND * units, (LAST_SECOND + 1) * units - 1),
+            f"{'whole seconds' if units == 1 else 'milliseconds'} {TIMES}",
         ),
     )
     for name, mask, expected in checks:

@@ -27,6 +27,11 @@ RATING_COLUMNS = pa.schema(
 
 CONVERSION_RATING = 4.0
 
+# Seconds. Outside of them a time is in another unit, or damaged: nothing was rated on the web before 1995.
+FIRST_SECOND = 788_918_400  # 1995-01-01
+LAST_SECOND = 4_102_444_799  # the last of 2099
+TIMES = "since 1970-01-01, of the years 1995 to 2099"
+
 _NUM_BUCKETS = 64
 _DAY_MILLISECONDS = 86_400_000
 _SPILL_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")

@@ -16,6 +16,7 @@ import pyarrow.csv as pacsv
 
 from sources.event_log import TIMESTAMP, EventLogError
 from sources.file_part import FilePart
+from sources.ratings import FIRST_SECOND, LAST_SECOND, TIMES
 
 BLOCK_BYTES = 1 << 24
 _SINGLE_DELIMITER = "\x1f"  # what "::" becomes: Arrow splits at one character
@@ -80,13 +81,16 @@ class Lines(FilePart):
         """A column of seconds since 1970, as timestamps.
 
         Raises:
-          EventLogError: if one is no whole number, is negative, or is no time of this age (the usual
-            reason being milliseconds).
+          EventLogError: if one is no whole number, or is no time that a rating can have (the usual reason
+            being milliseconds).
         """
+        expected = f"whole seconds {TIMES}"
         text = self.column(name)
-        is_time = pc.match_substring_regex(text, r"^[0-9]{1,11}$")
-        self.refuse(pc.invert(is_time), name, "whole seconds since 1970-01-01, not negative")
-        return pc.multiply(text.cast(pa.int64()), 1000).cast(TIMESTAMP)
+        self.refuse(pc.invert(pc.match_substring_regex(text, r"^[0-9]{1,11}$")), name, expected)
+        seconds = text.cast(pa.int64())
+        in_range = pc.and_(pc.greater_equal(seconds, FIRST_SECOND), pc.less_equal(seconds, LAST_SECOND))
+        self.refuse(pc.invert(in_range), name, expected)
+        return pc.multiply(seconds, 1000).cast(TIMESTAMP)
 
 
 def read_lines(path: Path, layout: Layout) -> Iterator[tuple[int, Lines]]:

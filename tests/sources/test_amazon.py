@@ -161,6 +161,13 @@ def test_release_of_2023(src, tmp_path):
     assert (read_items(log)["B1"]["category"], read_items(log)["B1"]["brand"]) == ("Mills", "S")
 
 
+def test_seconds_in_the_release_of_2023_are_refused(src, tmp_path):
+    text = lines({"user_id": "A1", "parent_asin": "B1", "rating": 4.0, "timestamp": SECONDS})
+    expected = rf"line 1, timestamp: expected milliseconds since .*, got {SECONDS}"
+    with pytest.raises(EventLogError, match=expected):
+        import_amazon(src(r__jsonl=text), tmp_path / "out")
+
+
 def test_metadata_can_be_elsewhere(src, tmp_path):
     folder = src(r__json=lines(review()), other__json=lines({"asin": "B1", "categories": [["Mills"]]}))
     log = imported(folder / "r.json", tmp_path, metadata=folder / "other.json")
@@ -188,8 +195,9 @@ BAD_REVIEWS = [
     (lines(review(overall=None)), "line 2, overall: expected a number from 1 to 5, got None"),
     (
         lines(review(unixReviewTime=-1)),
-        "line 2, unixReviewTime: expected whole seconds since 1970-01-01, got -1",
+        "line 2, unixReviewTime: expected whole seconds since 1970-01-01, of the years 1995 to 2099, got -1",
     ),
+    (lines(review(unixReviewTime=99_999_999_998)), "line 2, unixReviewTime: expected whole seconds"),
     (lines(review(unixReviewTime=SECONDS * 1000)), "line 2, unixReviewTime: expected whole seconds"),
     (lines(review(unixReviewTime="09 13, 2009")), "line 2, unixReviewTime: expected int, got '09 13, 2009'"),
     (lines(review(asin="B?")).encode().replace(b"?", b"\xff"), "line 2: expected one JSON object"),

@@ -176,7 +176,7 @@ def test_rating_written_twice_is_one_event(imported):
 
 
 def test_blocks_and_buckets_change_nothing(tmp_path, monkeypatch):
-    lines = [f"{n % 7},{1 + 10 * (n % 2)},{1 + n % 5},{n * 30_000}\n" for n in range(200)]
+    lines = [f"{n % 7},{1 + 10 * (n % 2)},{1 + n % 5},{950_400_000 + n * 30_000}\n" for n in range(200)]
     text = "userId,movieId,rating,timestamp\n" + "".join(lines)
     src = write_files(tmp_path / "src", "latest", **{"ratings.csv": text})
     import_movielens(src, tmp_path / "one")
@@ -225,7 +225,12 @@ BAD_RATINGS_CSV = [
     ("1,1,nan,964982703\n", "line 3, rating: expected a number from 0.5 to 5, got 'nan'"),
     ("1,1,-1,964982703\n", "line 3, rating: expected a number from 0.5 to 5, got '-1'"),
     ("1,1,40,964982703\n", "line 3, rating: expected a number from 0.5 to 5, got '40'"),
-    ("1,1,4.0,-5\n", "line 3, timestamp: expected whole seconds since 1970-01-01, not negative, got '-5'"),
+    (
+        "1,1,4.0,-5\n",
+        "line 3, timestamp: expected whole seconds since 1970-01-01, of the years 1995 to 2099, got '-5'",
+    ),
+    ("1,1,4.0,99999999999\n", "line 3, timestamp: expected whole seconds"),  # no nanoseconds reach 5138
+    ("1,1,4.0,964982\n", "line 3, timestamp: expected whole seconds"),  # thousands of seconds
     ("1,1,4.0,1.5\n", "line 3, timestamp: expected whole seconds"),
     ("1,1,4.0,964982703000\n", "line 3, timestamp: expected whole seconds"),
     (",1,4.0,964982703\n", "line 3, userId: expected an id, got ''"),
