@@ -101,8 +101,13 @@ def _first_of(meta: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    """Readable text: the files escape titles as in HTML."""
-    return (html.unescape(value).strip() or None) if isinstance(value, str) else None
+    """Readable text: the files escape titles as in HTML, and write some characters as UTF-16 surrogates."""
+    return (_join_surrogates(html.unescape(value)).strip() or None) if isinstance(value, str) else None
+
+
+def _join_surrogates(text: str) -> str:
+    """Pairs of surrogates become the character they stand for, a lone one U+FFFD: UTF-8 has neither."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _leaf_category(categories: Any) -> str:

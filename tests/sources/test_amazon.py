@@ -140,6 +140,19 @@ def test_metadata_of_2018_name_things_otherwise_and_repeat(src, tmp_path):
     assert (items["B2"]["brand"], items["B2"]["price"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("meta", "title"),
+    [
+        (r"{'asin': 'B1', 'title': u'\ud83d\ude00 x', 'brand': u'\udc00'}", "\U0001f600 x"),
+        (r'{"asin": "B1", "title": "x\ud800", "brand": "\udc00"}', "x\ufffd"),
+        (r'{"asin": "B1", "title": "\ud800x\ud83d\ude00", "brand": "\udc00"}', "\ufffdx\U0001f600"),
+    ],
+)
+def test_surrogates_become_characters(src, tmp_path, meta, title):
+    items = read_items(imported(src(r__json=lines(review()), meta_r__json=meta + "\n"), tmp_path))
+    assert (items["B1"]["title"], items["B1"]["brand"]) == (title, "\ufffd")
+
+
 def test_release_of_2023(src, tmp_path):
     text = lines(
         {
