@@ -55,7 +55,7 @@ def simulate(
 
     The events are simulated, not observed: good for learning the pipeline and for tests with a known answer.
     """
-    from sources.marketplace import EFFECTS, MarketplaceConfig
+    from sources.marketplace import EFFECTS, MarketplaceConfig, MarketplaceConfigError
     from sources.marketplace import simulate as simulate_marketplace
 
     values = {name: value for name, value in context.params.items() if value is not None}
@@ -64,8 +64,9 @@ def simulate(
         values.pop(name)
     try:
         config = MarketplaceConfig(**values)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    except MarketplaceConfigError as error:
+        options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+        raise typer.BadParameter(error.problem, param_hint=options[error.field]) from error
     with show_progress() as progress:
 
         def report(day: dt.date, _: int) -> None:

@@ -6,6 +6,10 @@ import math
 from typing import Any
 
 FAVOURITE_SHOPS = 24  # per user
+START_DATES = (
+    dt.date(1971, 1, 1),
+    dt.date(2099, 12, 31),
+)  # items are published before it, but not before 1970
 
 EFFECTS = (
     "interest",
@@ -19,6 +23,20 @@ EFFECTS = (
     "conversion_match",
     "dwell_signal",
 )
+
+
+class MarketplaceConfigError(ValueError):
+    """A marketplace that cannot be simulated.
+
+    Attributes:
+      field: the field of the config that is wrong.
+      problem: its value and what was expected.
+    """
+
+    def __init__(self, field: str, value: object, expected: str):
+        self.field = field
+        self.problem = f"is {value!r}, expected {expected}"
+        super().__init__(f"marketplace config: {field} {self.problem}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +56,7 @@ class MarketplaceConfig:
       requests_per_user_day: mean requests of a user on a day after joining; a few users make many.
       num_candidates: candidates drawn per request; duplicates are dropped, so slightly fewer remain.
       page_size: items shown per request.
-      start_date: the first day.
+      start_date: the first day, of the years 1971 to 2099.
       seed: the same seed and sizes give the same log.
       interest: users prefer some categories.
       drift: on top of it, a focus category that jumps every few days; off, the first focus stays.
@@ -80,17 +98,22 @@ class MarketplaceConfig:
         if isinstance(self.start_date, str):  # from JSON or YAML
             object.__setattr__(self, "start_date", _parse_date(self.start_date))
         if type(self.start_date) is not dt.date:
-            raise _invalid("start_date", self.start_date, "a date, YYYY-MM-DD")
+            raise MarketplaceConfigError("start_date", self.start_date, "a date, YYYY-MM-DD")
+        first, last = START_DATES
+        if not first <= self.start_date <= last:
+            raise MarketplaceConfigError(
+                "start_date", self.start_date.isoformat(), f"a date from {first} to {last}"
+            )
         for name, (low, high) in self._ranges().items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise _invalid(name, value, f"a whole number from {low:,} to {high:,}")
+                raise MarketplaceConfigError(name, value, f"a whole number from {low:,} to {high:,}")
         rate = self.requests_per_user_day
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-            raise _invalid("requests_per_user_day", rate, "a number above 0")
+            raise MarketplaceConfigError("requests_per_user_day", rate, "a number above 0")
         for name in EFFECTS:
             if not isinstance(getattr(self, name), bool):
-                raise _invalid(name, getattr(self, name), "true or false")
+                raise MarketplaceConfigError(name, getattr(self, name), "true or false")
 
     def _ranges(self) -> dict[str, tuple[int, int]]:
         """The allowed values of each whole number, smallest and largest."""
@@ -117,8 +140,4 @@ def _parse_date(value: str) -> dt.date:
     try:
         return dt.date.fromisoformat(value)
     except ValueError:
-        raise _invalid("start_date", value, "a date, YYYY-MM-DD") from None
-
-
-def _invalid(name: str, value: object, expected: str) -> ValueError:
-    return ValueError(f"marketplace config: {name} is {value!r}, expected {expected}")
+        raise MarketplaceConfigError("start_date", value, "a date, YYYY-MM-DD") from None

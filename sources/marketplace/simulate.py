@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sources.event_log import ORACLE_DIR, TIMESTAMP, EventLogWriter, Manifest, create_event_log
+from sources.event_log import ORACLE_DIR, TIMESTAMP, EventLogError, EventLogWriter, Manifest, create_event_log
 from sources.marketplace.catalogue import make_ids, make_items_table
 from sources.marketplace.config import MarketplaceConfig
 from sources.marketplace.policy import Policy
@@ -39,7 +39,7 @@ def simulate(config: MarketplaceConfig, out: str | Path, progress: Progress | No
       what the log holds, with the oracle's AUC.
 
     Raises:
-      EventLogError: if `out` holds something already.
+      EventLogError: if `out` holds something already, or no user made a request.
       OSError: if it cannot be written.
     """
     world = build_world(config)
@@ -59,6 +59,12 @@ def simulate(config: MarketplaceConfig, out: str | Path, progress: Progress | No
                 builder.add(block)
             if progress is not None:
                 progress(config.start_date + dt.timedelta(days=day), builder.num_shown)
+        if not builder.num_shown:
+            raise EventLogError(
+                f"{out}: no request was made: {config.num_users} users in {config.num_days} days, each "
+                f"{config.requests_per_user_day} a day on average. Simulate more users (--users), days (--days) "
+                "or requests (--requests-per-user-day); nothing was written."
+            )
         summary = builder.build()
         params = {
             "synthetic": True,

@@ -128,6 +128,32 @@ def test_help_of_simulate_names_the_real_defaults():
         assert re.search(rf"--{flag} .*\[default: \(?{value}\)?\]", text), flag
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--users", "0", "a whole number from 1 to"),
+        ("--requests-per-user-day", "0", "a number above 0"),
+        ("--start-date", "9999-12-30", "a date from 1971-01-01 to 2099-12-31"),
+    ],
+)
+def test_wrong_size_is_named_as_it_was_typed(tmp_path, option, value, expected):
+    result = winnow("simulate", "--out", tmp_path / "log", option, value)
+
+    assert result.returncode == 2
+    assert re.search(rf"Invalid value for {option}: is '?{value}'?(\.0)?, expected {expected}", result.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_simulation_without_a_request_leaves_nothing(tmp_path):
+    sizes = ["--users", 1, "--items", 100, "--days", 1, "--requests-per-user-day", 0.0001]
+    result = winnow("simulate", "--out", tmp_path / "log", *sizes)
+
+    assert result.returncode == 1
+    assert "no request was made" in result.stderr
+    assert "--requests-per-user-day" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bad_input_is_one_message_and_exit_code_1(movielens, tmp_path):
     (movielens / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,x,964982703\n")
     result = winnow("import", "movielens", movielens, "--out", tmp_path / "log", "--json")

@@ -22,6 +22,8 @@ from sources.marketplace import MarketplaceConfig
         ({"requests_per_user_day": 0}, "requests_per_user_day is 0, expected a number above 0"),
         ({"requests_per_user_day": float("nan")}, "requests_per_user_day is nan"),
         ({"start_date": "soon"}, "start_date is 'soon', expected a date"),
+        ({"start_date": "1960-01-01"}, "start_date is '1960-01-01', expected a date from 1971-01-01 to 2099"),
+        ({"start_date": dt.date(9999, 12, 30)}, "start_date is '9999-12-30', expected a date from 1971"),
         ({"drift": 1}, "drift is 1, expected true or false"),
     ],
 )
