@@ -6,10 +6,8 @@ import math
 from typing import Any
 
 FAVOURITE_SHOPS = 24  # per user
-START_DATES = (
-    dt.date(1971, 1, 1),
-    dt.date(2099, 12, 31),
-)  # items are published before it, but not before 1970
+# Items are published up to half a year before the first day, and no time of an event log is before 1970.
+START_DATES = (dt.date(1971, 1, 1), dt.date(2099, 12, 31))
 
 EFFECTS = (
     "interest",

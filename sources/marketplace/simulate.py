@@ -62,8 +62,8 @@ def simulate(config: MarketplaceConfig, out: str | Path, progress: Progress | No
         if not builder.num_shown:
             raise EventLogError(
                 f"{out}: no request was made: {config.num_users} users in {config.num_days} days, each "
-                f"{config.requests_per_user_day} a day on average. Simulate more users (--users), days (--days) "
-                "or requests (--requests-per-user-day); nothing was written."
+                f"{config.requests_per_user_day} a day on average. Simulate more users (--users), days "
+                "(--days) or requests (--requests-per-user-day); nothing was written."
             )
         summary = builder.build()
         params = {
