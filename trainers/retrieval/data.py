@@ -10,7 +10,7 @@ from scipy import sparse
 from schemas import features as f
 from trainers.layers.feature_embedding import PADDING
 from trainers.preprocessing import USER_KEY, EncodedFeature
-from trainers.retrieval.model import ITEM_INDEX
+from trainers.retrieval.model import HISTORY_ITEM_INDEX, ITEM_INDEX
 
 _READ_BATCH = 4096
 _SHUFFLE_BUFFER = 65_536
@@ -65,6 +65,17 @@ def select_positives(rows: tf.data.Dataset) -> tf.data.Dataset:
         },
         num_parallel_calls=tf.data.AUTOTUNE,
     )
+
+
+def leave_out_repeats(rows: tf.data.Dataset) -> tf.data.Dataset:
+    """The rows whose item is not in their own history; an unknown item may be another one."""
+
+    def select(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        item = row[ITEM_INDEX][:, tf.newaxis]
+        is_repeat = tf.reduce_any((row[HISTORY_ITEM_INDEX] == item) & (item > 0), axis=1)
+        return {name: tf.boolean_mask(values, ~is_repeat) for name, values in row.items()}
+
+    return rows.map(select, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def make_training_batches(

@@ -40,6 +40,19 @@ def test_histories_keep_their_newest_events(marketplace):
     assert set(dense[2]) == {PADDING}
 
 
+def test_repeats_are_left_out_and_unknown_items_stay(marketplace):
+    rows = [
+        {"item_id": "i1", "history_item_id": ["i2", "i1"], "clicked": 1},
+        {"item_id": "i1", "history_item_id": ["i2"], "clicked": 1},
+        {"item_id": "i2", "history_item_id": [], "clicked": 1},
+        {"item_id": "never seen", "history_item_id": ["nor this"], "clicked": 1},
+    ]
+    positives = data.select_positives(_rows(marketplace, marketplace.write(rows, "repeats")))
+    (kept,) = data.leave_out_repeats(positives).as_numpy_iterator()
+    expected = marketplace.encode(rows)["item_id_index"].numpy()[1:]
+    assert kept["item_id_index"].tolist() == expected.tolist()
+
+
 def test_batches_hold_every_row_once_and_others_every_epoch(marketplace, written, tmp_path):
     _, pattern = written
     positives = data.select_positives(_rows(marketplace, pattern))
