@@ -30,13 +30,14 @@ METRIC = "recall_100"
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One condition: `value` must be at least (or at most) `bound`.
+    """One condition: `value` must be at least (or at most, or above) `bound`.
 
     Attributes:
       name: what is compared.
       value: what was measured; for a comparison the lower bound of the difference.
       bound: what it must reach.
       at_most: whether `bound` is the largest allowed value.
+      above: whether `bound` itself is too little.
       detail: the numbers behind a comparison.
     """
 
@@ -44,11 +45,14 @@ class Check:
     value: float
     bound: float
     at_most: bool = False
+    above: bool = False
     detail: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether the condition holds; NaN never does."""
+        if self.above:
+            return self.value > self.bound
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
     @property
@@ -180,7 +184,8 @@ def _compare(
         f"{by_user[CANDIDATE].mean():.4f} against {by_user[other].mean():.4f}, difference {mean:+.4f}; its "
         f"{thresholds.confidence:.0%} lower bound over {len(difference)} users is compared"
     )
-    return Check(name, lower, bound, detail=detail)
+    # As good as a baseline is not enough; as good as what is live, or within a tolerance, is.
+    return Check(name, lower, bound, above=other != LIVE, detail=detail)
 
 
 def _read_json(path: str) -> Any:

@@ -200,7 +200,7 @@ def _print_result(result: dict[str, Any]) -> None:
         for column in ("check", "value", "bound", "verdict"):
             table.add_column(column, justify="left" if column in ("check", "verdict") else "right")
         for check in result["checks"]:
-            sign = "<=" if check["at_most"] else ">="
+            sign = "<=" if check["at_most"] else ">" if check["above"] else ">="
             verdict = "passed" if check["passed"] else f"FAILED by {check['missed_by']:.4f}"
             table.add_row(check["name"], f"{check['value']:.4f}", f"{sign} {check['bound']:.4f}", verdict)
         console.print(table)
