@@ -120,6 +120,9 @@ def build_impressions(
       history_columns: what of each click the history keeps.
     """
     shown = rows.filter(pc.is_valid(rows.column(f.POSITION)))
+    # What was not reported did not happen.
+    converted = pc.fill_null(shown.column(f.CONVERTED), False)
+    shown = shown.set_column(shown.schema.get_field_index(f.CONVERTED), f.CONVERTED, converted)
     shown = join(join(shown, users, f.USER_ID), items, f.ITEM_ID)
     return add_history(shown, select_clicks(rows, items), history_columns)
 

@@ -119,6 +119,14 @@ def test_shifting_a_click_past_the_row_removes_it_and_back_restores_it(make_log_
     assert histories == {"before": [click["item_id"]], "at": [], "after": []}
 
 
+def test_a_conversion_that_was_not_reported_did_not_happen(make_log_tables):
+    rows, users, items = make_log_tables(seed=2, num_requests=5, num_users=2)
+    nothing = pa.chunked_array([pa.nulls(rows.num_rows, pa.bool_())])
+    rows = rows.set_column(rows.column_names.index("converted"), "converted", nothing)
+    table = build(rows, users, items)
+    assert table.num_rows and table["converted"].to_pylist() == [False] * table.num_rows
+
+
 def test_history_keeps_the_newest_fifty():
     at = [dt.datetime(2024, 1, 1, 0, i, tzinfo=dt.timezone.utc) for i in range(60)]
     clicks = pa.table(
