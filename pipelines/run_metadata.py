@@ -12,6 +12,10 @@ _RUN_CONTEXT = "pipeline_run"
 _NODE_CONTEXT = "node"
 
 
+class RunMetadataError(ValueError):
+    """The store cannot be read, or lacks what was asked for."""
+
+
 class RunMetadata:
     """The newest run in a SQLite store; reads only.
 
@@ -23,21 +27,37 @@ class RunMetadata:
         self._path = path
 
     def _store(self) -> MetadataStore:
+        if not self._path.exists():
+            raise RunMetadataError(f"{self._path}: missing; `winnow run` writes it. Is --root right?")
         config = mlmd.ConnectionConfig()
         config.sqlite.filename_uri = str(self._path)
         config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
-        return MetadataStore(config)
+        try:
+            store = MetadataStore(config)
+            store.get_context_types()  # the first one to read the file
+        except RuntimeError as error:  # how ml_metadata says all that SQLite says
+            raise RunMetadataError(
+                f"{self._path}: not a readable ML Metadata store ({error}). "
+                "Restore it, or run in another --root."
+            ) from error
+        return store
 
-    def _execution(self, store: MetadataStore, node: str) -> mlmd.Execution | None:
-        """The newest execution of a node in the newest run."""
+    def _runs(self, store: MetadataStore) -> list[mlmd.Context]:
+        """All runs, the newest first."""
         runs = store.get_contexts_by_type(_RUN_CONTEXT)
-        if not runs:
+        return sorted(runs, key=lambda context: context.create_time_since_epoch, reverse=True)
+
+    def _execution(
+        self, store: MetadataStore, node: str, run: mlmd.Context | None = None
+    ) -> mlmd.Execution | None:
+        """The newest execution of a node in a run, or in the newest."""
+        run = run or next(iter(self._runs(store)), None)
+        if run is None:
             return None
-        newest = max(runs, key=lambda context: context.create_time_since_epoch)
         suffix = f".{node}"
         found = [
             execution
-            for execution in store.get_executions_by_context(newest.id)
+            for execution in store.get_executions_by_context(run.id)
             if any(
                 context.type == _NODE_CONTEXT and context.name.endswith(suffix)
                 for context in store.get_contexts_by_execution(execution.id)
@@ -53,7 +73,9 @@ class RunMetadata:
     def outputs(self, node: str) -> dict[str, mlmd.Artifact]:
         """The node's output artifacts in the newest run, by key; empty if it did not run."""
         store = self._store()
-        execution = self._execution(store, node)
+        return self._outputs(store, self._execution(store, node))
+
+    def _outputs(self, store: MetadataStore, execution: mlmd.Execution | None) -> dict[str, mlmd.Artifact]:
         if execution is None:
             return {}
         keys = {
@@ -72,17 +94,21 @@ class RunMetadata:
             return json.load(stream)
 
     def events_dir(self) -> str:
-        """The event log that was ingested last.
+        """The event log of what is live: of the newest run that passed its gate and went on to the push.
 
         Raises:
-          LookupError: if none was.
+          RunMetadataError: if there is none.
         """
-        executions = [
-            execution
-            for kind in self._store().get_execution_types()
-            if kind.name.endswith(".EventIngest")
-            for execution in self._store().get_executions_by_type(kind.name)
-        ]
-        if not executions:
-            raise LookupError(f"{self._path}: no run has ingested an event log yet; start with `winnow run`")
-        return max(executions, key=lambda x: x.id).custom_properties["events_dir"].string_value
+        store = self._store()
+        is_live = False
+        for run in self._runs(store):
+            verdict = self._outputs(store, self._execution(store, "RetrievalGate", run)).get("blessing")
+            is_live |= (
+                verdict is not None
+                and verdict.custom_properties["blessed"].int_value == 1
+                and self._execution(store, "Pusher", run) is not None
+            )
+            ingested = self._execution(store, "EventIngest", run)  # a run of some nodes may lack it
+            if is_live and ingested is not None:
+                return ingested.custom_properties["events_dir"].string_value
+        raise RunMetadataError(f"{self._path}: no run has pushed a version yet; start with `winnow run`")

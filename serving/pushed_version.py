@@ -51,7 +51,7 @@ def read_user_state(log: EventLog, user_id: str) -> UserState:
     """Makes the request of a user with ingestion's own code, so that nothing can differ from training."""
     schema = f.load_schema(log.manifest.schema, f.ExampleType.IMPRESSION)
     users = tables.read_rows(str(log.users_path), f.USER_ID, pa.array([user_id]))
-    impressions = pa_dataset.dataset(log.path / IMPRESSIONS_DIR, format="parquet", partitioning="hive")
+    impressions = pa_dataset.dataset(log.path / IMPRESSIONS_DIR, format="parquet")
     is_click = (pc.field(f.USER_ID) == user_id) & pc.field(f.CLICKED)
     rows = impressions.to_table(columns=[f.USER_ID, f.ITEM_ID, f.CLICKED, "clicked_at"], filter=is_click)
     items = tables.read_rows(str(log.items_path), f.ITEM_ID, pc.unique(rows.column(f.ITEM_ID)))

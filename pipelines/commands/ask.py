@@ -61,11 +61,11 @@ def similar(
 
 
 def _open(root: Path, flavour: str) -> tuple["EventLog", "PushedVersion"]:
-    """The event log of the last run, and the live version."""
+    """The event log of the live version, and the version."""
     from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
     from components.index_builder.build import FLAVOURS
     from pipelines.paths import RunPaths
-    from pipelines.run_metadata import RunMetadata
+    from pipelines.run_metadata import RunMetadata, RunMetadataError
     from serving.pushed_version import NothingPushedError, PushedVersion
     from sources.event_log import EventLog
 
@@ -76,9 +76,10 @@ def _open(root: Path, flavour: str) -> tuple["EventLog", "PushedVersion"]:
     paths = RunPaths(root)
     try:
         pushed = PushedVersion(paths.serving, flavour)
-    except NothingPushedError as error:
+        log = EventLog(RunMetadata(paths.metadata).events_dir())
+    except (NothingPushedError, RunMetadataError) as error:
         raise SystemExit(f"winnow: {error}") from error
-    return EventLog(RunMetadata(paths.metadata).events_dir()), pushed
+    return log, pushed
 
 
 def _print_items(

@@ -100,7 +100,8 @@ def test_the_first_run_runs_everything_and_pushes(workspace, first):
     models = first["metrics"]["models"]
     assert models["candidate"]["all"]["recall_100"] > models["popularity"]["all"]["recall_100"]
     assert first["metrics"]["item_to_item"]["num_queries"] < first["metrics"]["num_queries"]
-    assert "item to item recall_100, against popularity" in {check["name"] for check in first["checks"]}
+    names = {f"item to item recall_100, against {other}" for other in ("popularity", "random")}
+    assert names <= {check["name"] for check in first["checks"]}
 
 
 def test_nothing_changed_trains_nothing_and_pushes_nothing(workspace, first):
@@ -161,6 +162,22 @@ def test_a_part_of_the_nodes_runs_and_pushes_nothing(workspace, first):
     part = workspace.run("--to", "Transform")
     assert part["verdict"] == "partial" and part["nodes"]["RetrievalTrainer"] == "skipped"
     assert workspace.versions() == [first["live_version"]]
+
+
+def test_recommend_stays_with_the_log_of_what_is_live(workspace, first):
+    """Whatever log a run that pushed nothing has ingested since."""
+    other = workspace.path / "other"
+    sizes = ("--users", 20, "--items", 100, "--shops", 60, "--days", 3)
+    assert workspace.winnow("simulate", "--out", other, *sizes).returncode == 0
+    done = workspace.winnow(
+        *("run", "--events", other, "--root", workspace.root, "--config", workspace.config),
+        *("--to", "EventIngest"),
+    )
+    assert done.returncode == 0, done.stderr
+    done = workspace.winnow("recommend", "--user", "u000250", "--json", "--root", workspace.root)
+    answer = json.loads(done.stdout)
+    assert answer["known"] and answer["version"] == first["live_version"]
+    assert all(item["title"] for item in answer["items"])
 
 
 def test_an_unknown_node_is_refused_with_the_nearest(workspace):
