@@ -45,6 +45,7 @@ def validate_event_log(log: EventLog, progress: Progress | None = None, *, conve
     paths = [path for files in days.values() for path in files]
     _check_catalogue(log.users_path, USER_COLUMNS, convertible)
     _check_catalogue(log.items_path, ITEM_COLUMNS, convertible)
+    _check_names(log)
     num_rows = _check_layouts(paths, convertible)
     if not num_rows:
         raise EventLogError(f"{paths[0].parents[1]}: holds no row. Expected impressions; deliver them.")
@@ -178,6 +179,17 @@ def _check_catalogue(path: Path, columns: pa.Schema, convertible: bool) -> None:
     for rows in read_rows(path):
         _check_values(rows.conform(columns), columns)
     refuse_repeated([path], [key])
+
+
+def _check_names(log: EventLog) -> None:
+    """Checks that no column is both of users and of items: an impression has both, under one name."""
+    items = read_layout(log.items_path)[0].names
+    for name in read_layout(log.users_path)[0].names:
+        if name in items:
+            raise EventLogError(
+                f"{log.users_path}, {name}: expected a name that {log.items_path} does not use, since a row "
+                f"of training has the columns of both. Rename it, say to user_{name}, and export again."
+            )
 
 
 def _check_values(rows: Rows, columns: pa.Schema) -> None:

@@ -254,6 +254,16 @@ def test_empty_catalogue_is_named(log_builder):
     assert "items.parquet: holds no row. Expected one for every item_id" in refusal(log_builder)
 
 
+def test_a_column_of_both_users_and_items_is_named(log_builder):
+    log_builder.users["title"] = pa.array(["Dr"] * len(log_builder.users["user_id"]))
+    log_builder.write()
+
+    message = refusal(log_builder)
+
+    assert "users.parquet, title: expected a name that" in message
+    assert "user_title" in message
+
+
 def test_log_without_rows_is_refused(log_builder):
     log_builder.impressions = {name: values[:0] for name, values in log_builder.impressions.items()}
     log_builder.write()
