@@ -1,6 +1,7 @@
 """The DAG, in data order."""
 
 import dataclasses
+import difflib
 import json
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_gate import RetrievalGate, RetrievalThresholds
 from components.version_pusher import VersionPusher
 from pipelines.code_fingerprint import compute_code_fingerprint as fingerprint
-from pipelines.config import RunConfig
+from pipelines.config import ConfigError, RunConfig
 from pipelines.paths import RunPaths
 from pipelines.warm_start import find_origin
-from schemas.features import ExampleType, write_schema
+from schemas.features import ExampleType, Role, load_schema, read_features, write_schema
 from sources.event_log import EventLog
+from trainers.preprocessing import CROSSES_GROUP
 
 PIPELINE_NAME = "winnow"
 
@@ -37,6 +39,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
       paths: where artifacts, metadata and pushed versions go.
     """
     source = events.manifest.schema
+    _check_groups(source, config)
     schema_files = {kind: write_schema(source, kind, paths.schemas) for kind in ExampleType}
 
     # TFX caches by inputs and parameters: the fingerprints are how edited data and code run again.
@@ -149,6 +152,24 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             pusher,
         ],
     )
+
+
+def _check_groups(source: str, config: RunConfig) -> None:
+    """Refuses to disable a group that there is not: the ablation would measure nothing.
+
+    Raises:
+      ConfigError: naming the group and the nearest known one.
+    """
+    features = read_features(load_schema(source, ExampleType.IMPRESSION), Role.QUERY, Role.CANDIDATE)
+    groups = sorted({feature.group for feature in features} | {CROSSES_GROUP})
+    for section in ("retrieval", "item_to_item"):
+        for group in getattr(config, section).disabled_groups:
+            if group not in groups:
+                nearest = difflib.get_close_matches(group, groups, n=1, cutoff=0.0)[0]
+                raise ConfigError(
+                    f"{section}.disabled_groups: no group {group!r} in the schema {source!r}. "
+                    f"Did you mean {nearest!r}? Groups: {', '.join(groups)}."
+                )
 
 
 def _make_thresholds(config: RunConfig) -> RetrievalThresholds:

@@ -25,6 +25,7 @@ CROSSES: tuple[tuple[tuple[str, ...], int], ...] = (
     (("city", "device"), 256),
     (("category", "brand"), 2048),
 )
+CROSSES_GROUP = "crosses"
 USER_KEY = f"{f.USER_ID}_key"  # int64 [B], tells users apart whom no vocabulary knows; nothing to learn from
 _MAX_AGE_BUCKET = 31  # 2^31 seconds are 68 years
 _NUM_TIMESTAMP_BUCKETS = 100
@@ -194,7 +195,7 @@ def encoded_features(transform_output: tft.TFTransformOutput) -> tuple[EncodedFe
                 encoded.append(EncodedFeature(name, table, size, feature.role, feature.group, is_list))
     for cross, parts, size in _crosses(features):
         name, role = f"{cross}_hash", features[parts[0]].role
-        encoded.append(EncodedFeature(name, name, size, role, "crosses", False))
+        encoded.append(EncodedFeature(name, name, size, role, CROSSES_GROUP, False))
     return tuple(encoded)
 
 

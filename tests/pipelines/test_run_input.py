@@ -57,6 +57,13 @@ def test_an_unknown_config_key(tmp_path, events):
     assert list(tmp_path.iterdir()) == [config]
 
 
+def test_an_unknown_feature_group(tmp_path, events):
+    config = tmp_path / "config.yaml"
+    config.write_text("item_to_item: {disabled_groups: [tyme]}")
+    result = run("--events", events, "--root", tmp_path / "root", "--config", config)
+    refused(result, "item_to_item.disabled_groups", "'tyme'", "Did you mean 'time'", "crosses")
+
+
 @pytest.mark.parametrize("place", ["a file", "below a file"])
 def test_a_root_that_cannot_be_written(tmp_path, events, place):
     blocker = tmp_path / "file"
