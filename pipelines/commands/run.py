@@ -196,7 +196,13 @@ def _print_result(result: dict[str, Any]) -> None:
             )
             console.print(_make_metrics_table(title, pairs["models"], ("all",)))
     if result["checks"]:
-        table = Table(box=box.SIMPLE, title="Gates", title_justify="left")
+        table = Table(
+            box=box.SIMPLE,
+            title="Gates",
+            title_justify="left",
+            caption="against: the lower bound of the mean difference, by paired bootstrap over users",
+            caption_justify="left",
+        )
         for column in ("check", "value", "bound", "verdict"):
             table.add_column(column, justify="left" if column in ("check", "verdict") else "right")
         for check in result["checks"]:
@@ -208,6 +214,9 @@ def _print_result(result: dict[str, Any]) -> None:
     if result["verdict"] == "blocked":
         names = "; ".join(f"{c['name']} (missed by {c['missed_by']:.4f})" for c in failed)
         console.print(f"Not pushed: {names}.")
+        for check in failed:
+            if check["detail"]:
+                console.print(f"{check['name']}: {check['detail']}.")
         console.print(f"Live stays: {result['live_version'] or 'nothing'}.")
     elif result["verdict"] == "pushed":
         console.print(f"Pushed version {result['live_version']} to {result['root']}/serving.")
