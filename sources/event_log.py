@@ -122,6 +122,11 @@ class EventLog:
         return self.path / ITEMS_FILE
 
     @property
+    def has_manifest(self) -> bool:
+        """Whether it says anything of itself; only a directory that is still to be imported may not."""
+        return (self.path / MANIFEST_FILE).exists()
+
+    @property
     def manifest(self) -> Manifest:
         """What the log says of itself.
 

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 from sources.event_log import (
     IMPRESSION_COLUMNS,
     ITEM_COLUMNS,
-    MANIFEST_FILE,
     USER_COLUMNS,
     EventLog,
     Manifest,
@@ -47,7 +46,7 @@ def import_events(
       OSError: if something cannot be read or written.
     """
     log = EventLog(src, needs_manifest=False)
-    manifest = log.manifest if (log.path / MANIFEST_FILE).exists() else DEFAULT_MANIFEST
+    manifest = log.manifest if log.has_manifest else DEFAULT_MANIFEST
     if schema:
         manifest = dataclasses.replace(manifest, schema=schema)
     contracts = {log.users_path: USER_COLUMNS, log.items_path: ITEM_COLUMNS}

@@ -69,21 +69,28 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """Your own events, laid out as an event log: checked in full, then copied."""
-    from sources.events import import_events
+    from pipelines.schema_check import check_schema
+    from sources.event_log import EventLog
+    from sources.events import DEFAULT_MANIFEST, import_events
 
     if schema:
-        schema = _check_schema(schema)
+        schema = _find_schema(schema)
+    log = EventLog(src, needs_manifest=False)
+    own_manifest = log.manifest if log.has_manifest else DEFAULT_MANIFEST
+    check_schema(log, schema or own_manifest.schema)
     with show_progress() as progress:
         import_events(src, out, schema, progress)
     print_summary(out, as_json)
 
 
-def _check_schema(name: str) -> str:
+def _find_schema(name: str) -> str:
     """The schema's name; the full path of a folder of the user's own, which later runs are to find."""
-    from schemas.features import ExampleType, load_schema, source_names
+    from schemas.features import source_names
 
-    try:
-        load_schema(name, ExampleType.IMPRESSION)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--schema") from error
-    return name if name in source_names() else str(Path(name).resolve())
+    if name in source_names():
+        return name
+    if not Path(name).is_dir():
+        raise typer.BadParameter(
+            f"{name!r}: expected one of {', '.join(source_names())}, or a folder", param_hint="--schema"
+        )
+    return str(Path(name).resolve())

@@ -262,3 +262,18 @@ def test_help_imports_nothing_heavy(arguments):
     )
     assert result.stdout.splitlines()[-1] == "HEAVY"
     assert "Usage: winnow" in result.stdout
+
+
+def test_schema_is_checked_before_the_import(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "item.pbtxt").write_text("feature {")
+    sizes = ["--users", 20, "--items", 100, "--days", 1]
+    assert winnow("simulate", "--out", tmp_path / "log", *sizes).returncode == 0
+    result = winnow(
+        "import", "events", tmp_path / "log", "--out", tmp_path / "out", "--schema", tmp_path / "mine"
+    )
+
+    assert result.returncode == 1
+    assert "item.pbtxt: cannot be read" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
