@@ -1,11 +1,26 @@
 """The `winnow` command. Nothing heavy is imported before a command runs, so that `--help` is instant."""
 
 import errno
+import signal
 import sys
 
 import typer
 
 from pipelines.commands import ask, bench, import_sources, run, simulate
+
+_FULL = ". Free some space, or choose another place."
+_FORBIDDEN = ". Expected a place that may be read and written; change its permissions, or choose another."
+_HINTS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+    errno.ENOENT: ". Expected a file or directory of this name; check the path.",
+    errno.EISDIR: ". Expected a file, got a directory; give the file.",
+    errno.ENOTDIR: ". Expected a directory, got a file on the way to it; choose another path.",
+    errno.ENAMETOOLONG: ". Choose a shorter name.",
+}
 
 app = typer.Typer(
     name="winnow",
@@ -25,8 +40,10 @@ app.add_typer(bench.app, name="bench")
 def main() -> None:
     """Runs the command line.
 
-    Exit codes: 0 done, 1 bad input or a file that cannot be read or written, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 bad input or a file that cannot be read or written, 2 wrong usage, 130 interrupted,
+    143 terminated.
     """
+    signal.signal(signal.SIGTERM, _exit_orderly)
     try:
         app()
     except SystemExit:  # how every command ends, --help too: it must not pay for the import below
@@ -34,6 +51,12 @@ def main() -> None:
     except _expected_errors() as error:
         print(f"winnow: {error}{_hint(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _exit_orderly(number: int, _: object) -> None:
+    """Ends the command as an exception does, so that it takes what it began to write with it."""
+    signal.signal(number, signal.SIG_IGN)  # a second one would interrupt that
+    raise SystemExit(128 + number)
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -45,8 +68,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 
 
 def _hint(error: Exception) -> str:
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return ". Free some space, or choose another --out." if is_full else ""
+    return _HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ def import_amazon(
     """
     reviews, beside = _find_files(Path(src))
     meta = Path(metadata) if metadata else beside
+    if meta and not meta.is_file():  # read last, after an hour of reviews
+        problem = "a directory" if meta.is_dir() else "no such file"
+        raise EventLogError(
+            f"{meta}: {problem}. Expected a file of metadata, .json or .json.gz; give it as --metadata."
+        )
     with create_event_log(out, MANIFEST) as writer:
         users, items = write_ratings(writer, _read_reviews(reviews, progress), progress)
         writer.write_users(pa.table({"user_id": users}))

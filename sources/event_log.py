@@ -262,6 +262,17 @@ def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         ) from error
 
 
+def _make_staging(out: Path, staging: Path) -> None:
+    """Makes the directory; what is wrong is said of `out`, the name that the user knows."""
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise EventLogError(
+            f"{out}: cannot be written ({error.strerror}). Expected a place where a directory can be made; "
+            "choose another --out, or change the permissions."
+        ) from error
+
+
 @contextmanager
 def create_event_log(out: str | Path, manifest: Manifest) -> Iterator[EventLogWriter]:
     """Creates an event log at `out`, all or nothing: written beside it and renamed at the end.
@@ -274,7 +285,7 @@ def create_event_log(out: str | Path, manifest: Manifest) -> Iterator[EventLogWr
       the writer; an exception inside the block leaves nothing behind.
 
     Raises:
-      EventLogError: if `out` holds something already.
+      EventLogError: if `out` holds something already, or no directory can be made there.
       OSError: if it cannot be written.
     """
     out = Path(out)
@@ -284,10 +295,9 @@ def create_event_log(out: str | Path, manifest: Manifest) -> Iterator[EventLogWr
         )
     target = out.resolve()  # "." has no name of its own to put a staging directory beside
     new_parents = [parent for parent in target.parents if not parent.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    staging.mkdir()
     try:
+        _make_staging(out, staging)
         yield EventLogWriter(staging)
         (staging / IMPRESSIONS_DIR).mkdir(exist_ok=True)
         text = json.dumps(dataclasses.asdict(manifest), indent=2)

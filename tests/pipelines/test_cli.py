@@ -190,7 +190,11 @@ def test_wrong_usage_is_exit_code_2(tmp_path, arguments):
     [
         (
             PermissionError(13, "Permission denied", "/data/log"),
-            "winnow: [Errno 13] Permission denied: '/data/log'",
+            "winnow: [Errno 13] Permission denied: '/data/log'. Expected a place that may be",
+        ),
+        (
+            IsADirectoryError(21, "Is a directory", "/data/log"),
+            "winnow: [Errno 21] Is a directory: '/data/log'. Expected a file",
         ),
         (
             OSError(28, "No space left on device"),
@@ -216,6 +220,14 @@ def test_system_errors_are_one_message(movielens, monkeypatch, capsys, error, ex
     assert [path.name for path in tmp_path.iterdir()] == ["src"]
 
 
+def test_place_that_cannot_be_written_is_named_as_it_was_given(movielens, tmp_path):
+    result = winnow("import", "movielens", movielens, "--out", "/proc/winnow")
+
+    assert result.returncode == 1
+    assert "winnow: /proc/winnow: cannot be written" in result.stderr
+    assert ".tmp" not in result.stderr
+
+
 def test_defects_are_not_disguised(movielens, tmp_path, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError
@@ -228,17 +240,18 @@ def test_defects_are_not_disguised(movielens, tmp_path, monkeypatch):
         cli.main()
 
 
-def test_interrupt_is_exit_code_130_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_leaves_nothing(tmp_path, number, code):
     out = tmp_path / "log"
     command = [sys.executable, "-m", "pipelines.cli", "simulate", "--days", "900", "--out", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob(".log.*/impressions/date=*")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=30)
 
-    assert process.returncode == 130
+    assert process.returncode == code
     assert b"Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -284,6 +284,13 @@ def test_damaged_gzip_is_named(src, tmp_path, name, damage):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize(("name", "expected"), [("gone.json", "no such file"), ("", "a directory")])
+def test_metadata_that_is_no_file_is_named_before_the_reviews_are_read(src, tmp_path, name, expected):
+    folder = src(r__json="not read\n")
+    with pytest.raises(EventLogError, match=rf"{name}: {expected}. Expected a file of metadata"):
+        import_amazon(folder / "r.json", tmp_path / "out", folder / name)
+
+
 def test_missing_source_is_named(tmp_path):
     with pytest.raises(EventLogError, match="nowhere: no such file or directory"):
         import_amazon(tmp_path / "nowhere", tmp_path / "out")
