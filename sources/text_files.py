@@ -3,6 +3,7 @@
 Memory is bounded by the block (16 MiB of text), not by the file.
 """
 
+import codecs
 import csv
 import dataclasses
 import io
@@ -110,8 +111,7 @@ def read_lines(path: Path, layout: Layout) -> Iterator[tuple[int, Lines]]:
     has_rows = False
     with path.open("rb") as stream:
         for line, block in read_blocks(path, stream):
-            is_headed = line == 1 and layout.has_header
-            first_line, rows = (2, _skip_header(path, block, layout)) if is_headed else (line, block)
+            first_line, rows = _skip_head(path, block, layout) if line == 1 else (line, block)
             if rows:
                 has_rows = True
                 yield stream.tell(), Lines(path, _parse(path, first_line, rows, layout), first_line)
@@ -152,6 +152,13 @@ def read_blocks(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
             first_line += block.count(b"\n")
     if rest:
         yield first_line, rest + b"\n"
+
+
+def _skip_head(path: Path, block: bytes, layout: Layout) -> tuple[int, bytes]:
+    """Cuts a file's first block to its rows; returns the line of the first one too."""
+    if layout.encoding == "utf-8":
+        block = block.removeprefix(codecs.BOM_UTF8)  # what a spreadsheet writes first
+    return (2, _skip_header(path, block, layout)) if layout.has_header else (1, block)
 
 
 def _skip_header(path: Path, block: bytes, layout: Layout) -> bytes:

@@ -136,6 +136,19 @@ def test_titles_years_and_genres_of_csv(imported):
     assert (items["6"]["title"], items["6"]["published_at"]) == ("Land Before Time III (V)", new_year)
 
 
+def test_byte_order_mark_is_no_part_of_the_header(imported):
+    marked = {file: "\ufeff" + text for file, text in FILES["latest"].items()}
+    log = imported("latest", **marked)
+
+    assert [row["user_id"] for row in read_rows(log)] == ["2", "1"]
+    assert read_items(log)["1"]["title"] == "Toy Story"
+
+
+def test_byte_order_mark_is_no_part_of_an_id(imported):
+    log = imported("10m", **{file: "\ufeff" + text for file, text in FILES["10m"].items()})
+    assert [(row["user_id"], row["item_id"]) for row in read_rows(log)] == [("1", "122")]
+
+
 def test_titles_and_genres_of_100k(imported):
     items = read_items(imported("100k"))
 
