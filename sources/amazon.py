@@ -1,4 +1,4 @@
-"""Amazon reviews (5-core, JSON lines) as an event log: the 2014, 2018 and 2023 releases.
+"""Amazon reviews (JSON lines) as an event log: the 2014, 2018 and 2023 releases.
 
 Every review is one impression that was shown and clicked. Reviews are streamed (see `write_ratings` for the
 bound); of the metadata only the items that have a review are kept in memory.

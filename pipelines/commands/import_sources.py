@@ -40,7 +40,7 @@ def amazon(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Amazon reviews, 5-core, as JSON lines: the 2014, 2018 and 2023 releases."""
+    """Amazon reviews as JSON lines: the 2014, 2018 (5-core or all) and 2023 (raw) releases."""
     from sources.amazon import import_amazon
 
     with show_progress() as progress:
