@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sources.event_log import EventLog, EventLogError
@@ -108,9 +109,13 @@ def test_a_day_without_requests_and_the_smallest_world_are_valid(tmp_path):
         requests_per_user_day=0.3,
         num_candidates=10,
         page_size=10,
+        seed=1,  # one without a request on some of the days
     )
     summary = simulate(config, tmp_path / "log")
-    assert summary.num_shown == 10 * summary.num_requests
+    assert summary.num_shown == 10 * summary.num_requests > 0
+    rows = [pq.read_metadata(file).num_rows for file in (tmp_path / "log" / "impressions").rglob("*.parquet")]
+    assert min(rows) == 0
+    validate_event_log(EventLog(tmp_path / "log"))
     assert len(EventLog(tmp_path / "log").partitions()) == 3
     assert Oracle(tmp_path / "log").relevance(["u000000"], [dt.datetime(2024, 1, 1, 12)]).shape == (1, 20)
 
@@ -152,3 +157,11 @@ def test_a_busy_day_is_written_in_several_files(simulate_log):
     files = next(iter(EventLog(log.path).partitions().values()))
     assert len(files) == -(-log.summary.num_requests // REQUESTS_PER_BLOCK) > 1
     assert log.rows.timestamp.is_monotonic_increasing
+
+
+def test_a_simulation_without_a_request_leaves_nothing_behind(small_config, tmp_path):
+    config = dataclasses.replace(small_config, num_users=1, num_days=1, requests_per_user_day=1e-9)
+    with pytest.raises(EventLogError, match="no request was made: 1 users in 1 days"):
+        simulate(config, tmp_path / "log")
+
+    assert list(tmp_path.iterdir()) == []
