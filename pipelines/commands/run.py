@@ -53,13 +53,16 @@ def run(
     """
     from pipelines.config import load_config
     from pipelines.paths import RunPaths
+    from pipelines.schema_check import check_schema
     from sources.event_log import EventLog
 
     settings = load_config(config)
     paths = RunPaths(root)
     # What is wrong with the input is said before anything is written, and before TFX is imported.
     if events is not None:
-        EventLog(events).partitions()
+        log = EventLog(events)
+        log.partitions()
+        check_schema(log, log.manifest.schema)
     _make_root(paths)
     with lock_root(paths.root):
         result = _run_nodes(events, settings, paths, from_node, to_node)

@@ -49,6 +49,16 @@ def test_a_day_without_a_file(tmp_path, events):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_schema_that_is_no_longer_there(tmp_path, events):
+    manifest = events / "event_log.json"
+    content = manifest.read_text()
+    manifest.write_text(content.replace('"marketplace"', f'"{tmp_path}/moved"'))
+    result = run("--events", events, "--root", tmp_path / "root")
+    manifest.write_text(content)
+    refused(result, tmp_path / "moved", "no such folder")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_config_key(tmp_path, events):
     config = tmp_path / "config.yaml"
     config.write_text("retrieval: {temprature: 0.1}")
