@@ -25,6 +25,14 @@ def winnow(*arguments, **options):
     )
 
 
+@pytest.fixture(autouse=True)
+def _own_signal_handler():
+    """`cli.main` takes SIGTERM for the whole process; the tests that call it here give it back."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
 @pytest.fixture
 def movielens(tmp_path):
     src = tmp_path / "src"
