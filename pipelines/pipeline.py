@@ -68,30 +68,20 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         disable_statistics=True,
     )
     transform.add_upstream_node(anomaly_gate)
-    retrieval_trainer = Trainer(
-        run_fn="trainers.retrieval.runner.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        train_args=TrainArgs(splits=["train"]),
-        eval_args=EvalArgs(splits=["eval"]),
-        custom_config={
-            "config": dataclasses.asdict(config.retrieval),
-            "origin": dataclasses.asdict(find_origin(events, config, paths)),
-            "code_fingerprint": fingerprint("trainers.retrieval.runner"),
-        },
-    ).with_id("RetrievalTrainer")
+    retrieval_trainer = _make_trainer(
+        "RetrievalTrainer",
+        "trainers.retrieval.runner",
+        transform,
+        config=dataclasses.asdict(config.retrieval),
+        origin=dataclasses.asdict(find_origin(events, config, paths)),
+    )
     # The same towers with another query: the item clicked before. What `similar` answers from.
-    item_to_item_trainer = Trainer(
-        run_fn="trainers.retrieval.runner.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        train_args=TrainArgs(splits=["train"]),
-        eval_args=EvalArgs(splits=["eval"]),
-        custom_config={
-            "item_to_item_config": dataclasses.asdict(config.item_to_item),
-            "code_fingerprint": fingerprint("trainers.retrieval.runner"),
-        },
-    ).with_id("ItemToItemTrainer")
+    item_to_item_trainer = _make_trainer(
+        "ItemToItemTrainer",
+        "trainers.retrieval.runner",
+        transform,
+        item_to_item_config=dataclasses.asdict(config.item_to_item),
+    )
     index_builder = IndexBuilder(
         model=retrieval_trainer.outputs["model"],
         item_to_item_model=item_to_item_trainer.outputs["model"],
@@ -194,3 +184,15 @@ def _make_validation_nodes(kind: ExampleType, examples: BaseChannel, schema_file
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     ).with_id(f"{prefix}Validator")
     return [statistics, schema, validator]
+
+
+def _make_trainer(node_id: str, module: str, transform: Transform, **custom_config: object) -> Trainer:
+    """A node that runs a module's `run_fn` on the transformed rows."""
+    return Trainer(
+        run_fn=f"{module}.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        train_args=TrainArgs(splits=["train"]),
+        eval_args=EvalArgs(splits=["eval"]),
+        custom_config={**custom_config, "code_fingerprint": fingerprint(module)},
+    ).with_id(node_id)

@@ -162,7 +162,7 @@ def _make_metrics_table(title: str, models: dict[str, Any], parts: Sequence[str]
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE, title=title, title_justify="left")
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)  # fits 80 columns
     columns = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
     for column in ("model", "users", *columns):
         table.add_column(column, justify="left" if column == "model" else "right")
