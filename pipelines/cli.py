@@ -43,9 +43,13 @@ def main() -> None:
     Exit codes: 0 done, 1 bad input or a file that cannot be read or written, 2 wrong usage, 130 interrupted,
     143 terminated.
     """
-    signal.signal(signal.SIGTERM, _exit_orderly)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
-        app()
+        try:
+            app()
+        finally:
+            _exit_if_stopped()
     except SystemExit:  # how every command ends, --help too: it must not pay for the import below
         raise
     except _expected_errors() as error:
@@ -53,10 +57,21 @@ def main() -> None:
         sys.exit(1)
 
 
-def _exit_orderly(number: int, _: object) -> None:
+_stopped_by: list[signal.Signals] = []
+
+
+def _stop(number: int, _: object) -> None:
     """Ends the command as an exception does, so that it takes what it began to write with it."""
     signal.signal(number, signal.SIG_IGN)  # a second one would interrupt that
+    _stopped_by.append(signal.Signals(number))
     raise SystemExit(128 + number)
+
+
+def _exit_if_stopped() -> None:
+    """Beam wraps what stops it in an error of its own, which would be taken for a defect of the node."""
+    if _stopped_by:
+        print(f"winnow: stopped by {_stopped_by[0].name}", file=sys.stderr)
+        sys.exit(128 + _stopped_by[0])
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

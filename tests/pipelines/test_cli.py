@@ -27,10 +27,12 @@ def winnow(*arguments, **options):
 
 @pytest.fixture(autouse=True)
 def _own_signal_handler():
-    """`cli.main` takes SIGTERM for the whole process; the tests that call it here give it back."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """`cli.main` takes signals for the whole process; the tests that call it here give them back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    cli._stopped_by.clear()
 
 
 @pytest.fixture
@@ -262,6 +264,24 @@ def test_interrupt_leaves_nothing(tmp_path, number, code):
     assert process.returncode == code
     assert b"Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("wrapper", [RuntimeError, OSError, SystemExit])
+def test_what_was_stopped_is_not_called_a_defect(monkeypatch, capsys, number, wrapper):
+    """Beam raises a RuntimeError where a signal stops it, and `winnow run` a SystemExit for a failed node."""
+
+    def work():
+        try:
+            signal.raise_signal(number)
+        except SystemExit as error:
+            raise wrapper(f"Transform failed: {error!r}") from error
+
+    monkeypatch.setattr(cli, "app", work)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 128 + number
+    assert capsys.readouterr().err == f"winnow: stopped by {number.name}\n"
 
 
 @pytest.mark.parametrize(
