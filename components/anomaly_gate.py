@@ -1,4 +1,7 @@
-"""AnomalyGate: stops the run at data that breaks its schema; TFX's ExampleValidator only marks it."""
+"""AnomalyGate: stops the run at data that breaks its schema or knows the future.
+
+TFX's ExampleValidator marks the first and goes on; the second no statistic of one feature shows.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,11 +10,17 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.v1.dsl.components import InputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import ExampleAnomalies
+from tfx.v1.types.standard_artifacts import ExampleAnomalies, Examples
+
+from components.point_in_time import find_leaks
 
 
 class AnomalyError(ValueError):
     """The data breaks the curated schema; the message lists feature, split and what was found."""
+
+
+class LeakError(ValueError):
+    """Rows know the future; the message lists example type, split and what was found."""
 
 
 @component
@@ -19,9 +28,11 @@ def AnomalyGate(
     impression_anomalies: InputArtifact[ExampleAnomalies],
     page_anomalies: InputArtifact[ExampleAnomalies],
     item_anomalies: InputArtifact[ExampleAnomalies],
+    impressions: InputArtifact[Examples],
+    pages: InputArtifact[Examples],
     code_fingerprint: Parameter[str],
 ) -> None:
-    """Fails if any split of any example type has an anomaly."""
+    """Fails if any split of any example type has an anomaly, or a feature from the future."""
     found = [
         f"{kind} examples, {line}"
         for kind, artifact in (
@@ -37,6 +48,18 @@ def AnomalyGate(
             "the data breaks the curated schema:\n  "
             + "\n  ".join(found)
             + "\nMend the data, or the feature's entry under schemas/ if the data is right."
+        )
+    leaks = [
+        f"{kind} examples, {line}"
+        for kind, artifact in (("impression", impressions), ("page", pages))
+        for line in find_leaks(artifact.uri, artifact_utils.decode_split_names(artifact.split_names))
+    ]
+    if leaks:
+        raise LeakError(
+            "features from the future:\n  "
+            + "\n  ".join(leaks)
+            + "\nExpected what was known strictly before, and splits one after the other: mend the ingestion "
+            "(components/event_ingest)."
         )
 
 

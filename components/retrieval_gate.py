@@ -15,6 +15,7 @@ from components.index_builder.build import REPORT_FILE as INDEX_REPORT_FILE
 from components.live_model import CONTENT_PROPERTY, compute_content_hash, package_folders
 from components.retrieval_evaluator.component import CANDIDATE, LIVE
 from components.retrieval_evaluator.evaluate import (
+    INDEX,
     ITEM_TO_ITEM,
     METRICS_FILE,
     PAIRS_PER_USER_FILE,
@@ -25,6 +26,7 @@ from components.retrieval_evaluator.evaluate import (
 from components.retrieval_evaluator.metrics import bootstrap_lower_bound
 
 REPORT_FILE = "gate_report.json"
+CHECKS_PROPERTY = "checks"
 METRIC = "recall_100"
 
 
@@ -78,8 +80,8 @@ def RetrievalGate(
       packages: the candidate.
       live: what is live; a candidate of equal content is not compared with itself.
       evaluation: per-user metrics of the candidate, the live model and the baselines.
-      index_report: recall and latency of the ScaNN index.
-      blessing: `blessed` is 1 or 0, as TFX's Pusher reads it.
+      index_report: latency of the ScaNN index.
+      blessing: `blessed` is 1 or 0, as TFX's Pusher reads it, and `CONTENT_PROPERTY` is what was judged.
       report: all checks with their numbers.
       thresholds: JSON of `RetrievalThresholds`.
       code_fingerprint: see `pipelines.code_fingerprint`.
@@ -100,10 +102,12 @@ def RetrievalGate(
         checks += check_item_to_item(pairs_per_user, bounds)
     blessed = all(check.passed for check in checks)
     blessing.set_int_custom_property("blessed", int(blessed))
+    blessing.set_string_custom_property(CONTENT_PROPERTY, candidate_hash)
     with fileio.open(os.path.join(blessing.uri, "BLESSED" if blessed else "NOT_BLESSED"), "w") as stream:
         stream.write("")
+    rows = [{**dataclasses.asdict(c), "passed": c.passed, "missed_by": c.missed_by} for c in checks]
+    report.set_json_value_custom_property(CHECKS_PROPERTY, rows)  # for the lineage
     with fileio.open(os.path.join(report.uri, REPORT_FILE), "w") as stream:
-        rows = [{**dataclasses.asdict(c), "passed": c.passed, "missed_by": c.missed_by} for c in checks]
         json.dump({"blessed": blessed, "checks": rows}, stream, indent=2)
 
 
@@ -132,7 +136,7 @@ def check_retrieval(
     Args:
       per_user: one row per model and user, with `METRIC`.
       metrics: the evaluator's report.
-      index: the index builder's report.
+      index: the index builder's report, for the latency.
       thresholds: the bounds.
       compare_with_live: whether a live model, if one was evaluated, is a bound.
     """
@@ -144,7 +148,10 @@ def check_retrieval(
         comparisons.append((LIVE, -thresholds.live_tolerance))
     for other, bound in comparisons:
         checks.append(_compare(f"{METRIC}, against {other}", by_user, other, bound, thresholds))
-    checks.append(Check(f"index recall at {index['depth']}", index["recall"], thresholds.min_index_recall))
+    agreement = metrics[INDEX][CANDIDATE]
+    for key, name in (("recall", "index"), ("similar_recall", "item to item index")):
+        value = agreement[key]
+        checks.append(Check(f"{name} recall at {agreement['depth']}", value, thresholds.min_index_recall))
     checks.append(
         Check("index latency ms", index["latency_ms"]["p50"], thresholds.max_index_latency_ms, at_most=True)
     )

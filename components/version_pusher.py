@@ -17,6 +17,7 @@ from tfx.v1.proto import PushDestination
 
 from components.index_builder.build import FLAVOURS, package_dir
 from components.live_model import (
+    CONTENT_PROPERTY,
     compute_content_hash,
     find_live_version,
     live_folders,
@@ -56,6 +57,13 @@ class Executor(executor.Executor):
             return
         live = find_live_version(serving_dir)
         candidate_hash = compute_content_hash(package_folders(packages.uri))
+        blessing = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
+        judged_hash = blessing.get_string_custom_property(CONTENT_PROPERTY)
+        if candidate_hash != judged_hash:
+            raise ValueError(
+                f"{packages.uri}: not what was judged (content {candidate_hash}, expected {judged_hash}): "
+                "changed after the gate. Nothing was pushed. Delete that folder: the next run makes it again."
+            )
         if live and compute_content_hash(live_folders(serving_dir, live)) == candidate_hash:
             self._MarkNotPushed(pushed)
             pushed.set_string_custom_property(REASON_PROPERTY, f"{ALREADY_LIVE} as version {live}")

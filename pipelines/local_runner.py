@@ -24,6 +24,7 @@ from pipelines.config import load_config
 from pipelines.node_status import NodeStatus
 from pipelines.paths import RunPaths
 from pipelines.pipeline import create_pipeline
+from pipelines.recovery import recover
 from pipelines.root_lock import lock_root
 from pipelines.run_metadata import RunMetadata
 from sources.event_log import EventLog
@@ -43,11 +44,11 @@ def run_pipeline(
     from_node: str | None = None,
     to_node: str | None = None,
 ) -> RunMetadata:
-    """Runs the pipeline and tells `on_node` of every node that starts or ends.
+    """Recovers from an interrupted run, runs the pipeline and tells `on_node` of every node's start and end.
 
     Args:
       pipeline: what `create_pipeline` made.
-      paths: where it runs.
+      paths: where it runs; hold the root's lock.
       on_node: called with a node's status when it changes.
       from_node: first node to run; what lies before it is taken from the last run.
       to_node: last node to run.
@@ -65,6 +66,7 @@ def run_pipeline(
             nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
             raise ValueError(f"no node {name!r}. Did you mean {nearest!r}? Nodes: {', '.join(names)}")
     paths.artifacts.mkdir(parents=True, exist_ok=True)
+    recover(paths)
     options = None
     if from_node or to_node:
         options = RunOptions(
@@ -124,6 +126,7 @@ def main() -> None:
     events = EventLog(Path(os.environ["WINNOW_EVENTS"]).resolve())
     paths.root.mkdir(parents=True, exist_ok=True)
     with lock_root(paths.root):
+        recover(paths)
         LocalDagRunner().run(create_pipeline(events, load_config(os.environ.get("WINNOW_CONFIG")), paths))
 
 

@@ -54,9 +54,11 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         kind: _make_validation_nodes(kind, ingest.outputs[f"{kind.value}s"], schema_files[kind])
         for kind in ExampleType
     }
-    # ExampleValidator only marks anomalies; this stops the run at them.
+    # ExampleValidator only marks anomalies; this stops the run at them, and at rows that know the future.
     anomaly_gate = AnomalyGate(
         **{f"{kind.value}_anomalies": nodes[-1].outputs["anomalies"] for kind, nodes in validation.items()},
+        impressions=ingest.outputs["impressions"],
+        pages=ingest.outputs["pages"],
         code_fingerprint=fingerprint("components.anomaly_gate"),
     )
     # Vocabularies, buckets and normalisers see the training split alone.

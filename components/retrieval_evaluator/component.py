@@ -7,12 +7,13 @@ from tfx.types import artifact_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
 from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation
 
-from components.index_builder.build import BRUTE_FORCE, package_dir
+from components.index_builder.build import BRUTE_FORCE, SCANN, package_dir
 from components.live_model import VERSION_PROPERTY
-from components.retrieval_evaluator.evaluate import evaluate_packages
+from components.retrieval_evaluator.evaluate import ITEM_TO_ITEM, evaluate_packages
 
 CANDIDATE = "candidate"
 LIVE = "live"
+HEADLINE_METRICS = ("recall_100", "ndcg_10")
 
 
 @component
@@ -26,15 +27,23 @@ def RetrievalEvaluator(
     session_gap_seconds: Parameter[int],
     code_fingerprint: Parameter[str],
 ) -> None:
-    """Evaluates on the test split; the live model is fed raw examples, since its vocabulary differs."""
+    """Evaluates on the test split; the live model is fed raw examples, since its vocabulary differs.
+
+    The means in `HEADLINE_METRICS` are custom properties of the evaluation, for the lineage.
+    """
     models = {CANDIDATE: package_dir(packages.uri, BRUTE_FORCE)}
     if live.get_string_custom_property(VERSION_PROPERTY):
         models[LIVE] = package_dir(live.uri, BRUTE_FORCE)
-    evaluate_packages(
+    report = evaluate_packages(
         models,
+        {CANDIDATE: package_dir(packages.uri, SCANN)},
         impressions.uri,
         [f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)],
         evaluation.uri,
         exclude_seen,
         session_gap_seconds,
     )
+    for prefix, part in (("", report), (f"{ITEM_TO_ITEM}_", report[ITEM_TO_ITEM])):
+        for name, slices in part["models"].items() if part else ():
+            for metric in HEADLINE_METRICS:
+                evaluation.set_float_custom_property(f"{prefix}{name}_{metric}", slices["all"][metric])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from components.retrieval_evaluator.agreement import measure_agreement
 from components.retrieval_evaluator.metrics import METRICS, activity_slices, per_user
 from components.retrieval_evaluator.pairs import PairSet
 from components.retrieval_evaluator.query_set import QueryBatch, QuerySet
@@ -23,6 +24,7 @@ from components.retrieval_evaluator.rankers import (
 METRICS_FILE = "metrics.json"
 PER_USER_FILE = "per_user.parquet"
 ITEM_TO_ITEM = "item_to_item"
+INDEX = "index"
 PAIRS_PER_USER_FILE = "pairs_per_user.parquet"
 POPULARITY = "popularity"
 RANDOM = "random"
@@ -34,6 +36,7 @@ class NoQueriesError(ValueError):
 
 def evaluate_packages(
     packages: Mapping[str, str],
+    scann_packages: Mapping[str, str],
     impressions_uri: str,
     item_patterns: Sequence[str],
     output_dir: str,
@@ -47,7 +50,8 @@ def evaluate_packages(
     Those of the rows that are pairs are also asked by the item clicked before alone.
 
     Args:
-      packages: directory of the SavedModel by name; each answers with the catalogue it was built on.
+      packages: directory of the exact SavedModel by name; each answers with the catalogue it was built on.
+      scann_packages: directory of the ScaNN SavedModel of those whose agreement is measured.
       impressions_uri: raw impression examples with the splits train, eval and test.
       item_patterns: raw item examples: the catalogue that popularity and random rank.
       output_dir: for `METRICS_FILE` (means by model and slice) and `PER_USER_FILE`; and, where there are
@@ -81,6 +85,9 @@ def evaluate_packages(
         "num_users": len(np.unique(about["user"])),
         "num_items": len(queries.catalogue),
         "models": models,
+        INDEX: {
+            name: measure_agreement(packages[name], path, queries) for name, path in scann_packages.items()
+        },
         ITEM_TO_ITEM: None,
     }
     os.makedirs(output_dir, exist_ok=True)

@@ -34,7 +34,7 @@ def packages(tmp_path):
     return str(tmp_path / "packages")
 
 
-def push(packages, serving, blessed):
+def push(packages, serving, blessed, judged=None):
     """Runs the executor as TFX does; returns the PushedModel artifact."""
     model, blessing, pushed = (
         standard_artifacts.Model(),
@@ -43,6 +43,9 @@ def push(packages, serving, blessed):
     )
     model.uri, pushed.uri = packages, str(serving.parent / "pushed")
     blessing.set_int_custom_property("blessed", int(blessed))
+    blessing.set_string_custom_property(
+        CONTENT_PROPERTY, judged or compute_content_hash(package_folders(packages))
+    )
     destination = PushDestination(filesystem=PushDestination.Filesystem(base_directory=str(serving)))
     Executor().Do(
         {"model": [model], "model_blessing": [blessing]},
@@ -68,6 +71,14 @@ def test_an_unblessed_package_is_not_pushed(packages, tmp_path):
     pushed = push(packages, tmp_path / "serving", blessed=False)
     assert pushed.get_int_custom_property("pushed") == 0
     assert pushed.get_string_custom_property(REASON_PROPERTY) == NOT_BLESSED
+    assert not (tmp_path / "serving").exists()
+
+
+def test_what_was_changed_after_the_gate_is_not_pushed(packages, tmp_path):
+    judged = compute_content_hash(package_folders(packages))
+    (Path(package_dir(packages, "scann")) / "saved_model.pb").write_text("another model")
+    with pytest.raises(ValueError, match=f"not what was judged .* expected {judged}"):
+        push(packages, tmp_path / "serving", blessed=True, judged=judged)
     assert not (tmp_path / "serving").exists()
 
 

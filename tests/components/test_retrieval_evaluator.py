@@ -1,7 +1,7 @@
 from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
 
 import json
-import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from tfx.types import standard_artifacts
 
-from components.index_builder.build import BRUTE_FORCE, package_dir
+from components.index_builder.build import BRUTE_FORCE, SCANN, package_dir
 from components.retrieval_evaluator import rankers
 from components.index_builder.package import BruteForce, RetrievalPackage
+from components.retrieval_evaluator.agreement import measure_agreement
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.evaluate import (
     METRICS_FILE,
@@ -375,7 +376,8 @@ def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, ex
         ],
     )
     path = save_package(tmp_path, item_vectors, np.eye(1, WIDTH).repeat(2, axis=0), depth=NUM_ITEMS)
-    os.renames(path, package_dir(artifacts["packages"].uri, BRUTE_FORCE))
+    for flavour in (BRUTE_FORCE, SCANN):
+        shutil.copytree(path, package_dir(artifacts["packages"].uri, flavour))
 
     RetrievalEvaluator.EXECUTOR_SPEC.executor_class().Do(
         {name: [artifact] for name, artifact in artifacts.items()},
@@ -386,6 +388,7 @@ def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, ex
     report = json.loads((tmp_path / "evaluation" / METRICS_FILE).read_text())
     assert report["num_queries"] == len(asked)
     assert report["num_repeats"] == 3 - len(asked)
+    assert report["index"] == {"candidate": {"depth": NUM_ITEMS, "recall": 1.0, "similar_recall": 1.0}}
     assert set(report["models"]) == {"candidate", "popularity", "random"}
     table = pd.read_parquet(tmp_path / "evaluation" / PER_USER_FILE)
     assert sorted(table.user_id) == sorted(["u0", "u1"] * 3)  # a row per model and user
@@ -450,6 +453,30 @@ def test_ranks_by_an_anchor_equal_a_full_sort(tmp_path, exclude_seen):
     assert np.concatenate([ranker.rank(batch) for batch in PairSet(queries, 1)]).tolist() == expected
     with pytest.raises(TypeError, match="anchors"):
         ranker.rank(next(iter(queries)))
+
+
+def test_an_index_of_another_model_agrees_by_chance_alone(tmp_path):
+    """As one that was built from the towers of an earlier run would."""
+    rng = np.random.default_rng(0)
+    vectors, depth = rng.normal(size=(NUM_ITEMS, WIDTH)), 8
+    test = [{"item": item, "timestamp": 5, "history": [item]} for item in (*ITEM_IDS, "gone")]
+    queries = make_queries(tmp_path, (), test)
+    own, stale = (tmp_path / name for name in ("own", "stale"))
+    own.mkdir(), stale.mkdir()
+    shuffled = rng.permutation(vectors)
+    own = save_package(own, vectors, np.zeros((1, WIDTH)), depth)
+    stale = save_package(stale, shuffled, np.zeros((1, WIDTH)), depth)
+
+    assert measure_agreement(own, own, queries) == {"depth": depth, "recall": 1.0, "similar_recall": 1.0}
+    agreement = measure_agreement(own, stale, queries)
+
+    def best(items, item, k):
+        return set(np.argsort(-(items @ items[item]), kind="stable")[:k])
+
+    shares = [len(best(vectors, i, depth) & best(shuffled, i, depth)) / depth for i in range(NUM_ITEMS)]
+    # The unknown item's query is the zero vector: both answer with the first items.
+    assert agreement["recall"] == pytest.approx(np.mean([*shares, 1.0]))
+    assert agreement["similar_recall"] < 0.5
 
 
 def test_lists_of_rows_are_lengthened_one_by_one():

@@ -16,7 +16,8 @@ THRESHOLDS = RetrievalThresholds(
     min_index_recall=0.95,
     max_index_latency_ms=20.0,
 )
-INDEX = {"depth": 500, "recall": 0.97, "latency_ms": {"p50": 1.0, "p99": 2.0}}
+INDEX = {"latency_ms": {"p50": 1.0, "p99": 2.0}}
+AGREEMENT = {"depth": 500, "recall": 0.97, "similar_recall": 0.96}
 
 
 def make_per_user(values):
@@ -27,11 +28,11 @@ def make_per_user(values):
     )
 
 
-def make_checks(values, index=INDEX, compare_with_live=True):
+def make_checks(values, index=INDEX, agreement=AGREEMENT, compare_with_live=True, thresholds=THRESHOLDS):
     """Checks of models given as {name: per-user recall}."""
-    per_user = make_per_user(values)
-    metrics = {"models": {name: {"all": {"recall_100": float(np.mean(v))}} for name, v in values.items()}}
-    checks = check_retrieval(per_user, metrics, index, THRESHOLDS, compare_with_live)
+    models = {name: {"all": {"recall_100": float(np.mean(v))}} for name, v in values.items()}
+    metrics = {"models": models, "index": {"candidate": agreement}}
+    checks = check_retrieval(make_per_user(values), metrics, index, thresholds, compare_with_live)
     return {check.name: check for check in checks}
 
 
@@ -44,7 +45,7 @@ BASELINES = {"popularity": users(0.2, 1), "random": users(0.05, 2)}
 
 def test_a_good_model_passes_every_check():
     checks = make_checks({"candidate": users(0.4), "live": users(0.39, 3), **BASELINES})
-    assert len(checks) == 6 and all(check.passed for check in checks.values())
+    assert len(checks) == 7 and all(check.passed for check in checks.values())
 
 
 @pytest.mark.parametrize(
@@ -77,14 +78,16 @@ def test_a_candidate_equal_to_what_is_live_is_not_compared_with_itself():
 
 
 @pytest.mark.parametrize(
-    ("change", "failed"),
+    ("index", "agreement", "failed"),
     [
-        ({"recall": 0.94}, "index recall at 500"),
-        ({"latency_ms": {"p50": 21.0, "p99": 30.0}}, "index latency ms"),
+        ({}, {"recall": 0.94}, "index recall at 500"),
+        ({}, {"similar_recall": 0.94}, "item to item index recall at 500"),
+        ({"latency_ms": {"p50": 21.0, "p99": 30.0}}, {}, "index latency ms"),
     ],
 )
-def test_a_bad_index_fails(change, failed):
-    checks = make_checks({"candidate": users(0.4), **BASELINES}, index={**INDEX, **change})
+def test_a_bad_index_fails(index, agreement, failed):
+    index, agreement = {**INDEX, **index}, {**AGREEMENT, **agreement}
+    checks = make_checks({"candidate": users(0.4), **BASELINES}, index, agreement)
     assert [name for name, check in checks.items() if not check.passed] == [failed]
 
 
@@ -119,14 +122,8 @@ def test_as_good_as_a_baseline_is_not_enough(other):
 
 def test_as_good_as_what_is_live_is_enough():
     values = {"candidate": users(0.4), "live": users(0.4), **BASELINES}
-    checks = check_retrieval(
-        make_per_user(values),
-        {"models": {name: {"all": {"recall_100": float(np.mean(v))}} for name, v in values.items()}},
-        INDEX,
-        dataclasses.replace(THRESHOLDS, live_tolerance=0.0),
-        compare_with_live=True,
-    )
-    (check,) = [check for check in checks if check.name == "recall_100, against live"]
+    thresholds = dataclasses.replace(THRESHOLDS, live_tolerance=0.0)
+    check = make_checks(values, thresholds=thresholds)["recall_100, against live"]
     assert check.value == check.bound == 0.0 and check.passed
 
 
