@@ -1,0 +1,183 @@
+"""Ways to spoil a run: each is stopped, says why, and leaves what is live as it was."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from components.index_builder.build import BRUTE_FORCE, FLAVOURS, SCANN, package_dir
+from components.live_model import live_folders
+from pipelines.run_metadata import RunMetadata
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def spoiled(path, content):
+    """A file with another content while the block runs."""
+    original = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        yield
+    finally:
+        path.write_bytes(original)
+
+
+@contextlib.contextmanager
+def spoiled_code(workspace, file, old, new):
+    path = workspace.code / file
+    text = path.read_text()
+    assert text.count(old) == 1, f"{file} does not hold {old!r} once"
+    with spoiled(path, text.replace(old, new).encode()):
+        yield
+
+
+@contextlib.contextmanager
+def spoiled_table(path, change):
+    """A Parquet file with its table changed."""
+    table = pq.read_table(path)
+    sink = pa.BufferOutputStream()
+    pq.write_table(change(table), sink)
+    with spoiled(path, sink.getvalue().to_pybytes()):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _what_is_live_stays(workspace, first):
+    def read():
+        serving = workspace.root / "serving"
+        return {p.relative_to(serving): p.read_bytes() for p in serving.rglob("*") if p.is_file()}
+
+    before = read()
+    yield
+    assert read() == before
+
+
+def fail(workspace, *arguments):
+    """Runs; returns what a failing run says."""
+    done = workspace.try_run(*arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def block(workspace):
+    """Runs; returns the names of the checks that block the push."""
+    result = workspace.run(code=1)
+    assert result["verdict"] == "blocked"
+    return {check["name"] for check in result["checks"] if not check["passed"]}
+
+
+@pytest.fixture(scope="module")
+def candidate(workspace, first):
+    """Packages that were built and not yet judged; what is spoiled in them is put right again."""
+    config = workspace.config.read_text()
+    workspace.config.write_text(config.replace("retrieval: {", "retrieval: {seed: 2, "))
+    workspace.run("--to", "IndexBuilder")
+    yield RunMetadata(workspace.root / "metadata.sqlite").outputs("IndexBuilder")["packages"].uri
+    workspace.config.write_text(config)
+
+
+@pytest.fixture
+def packages(candidate, tmp_path):
+    shutil.copytree(candidate, tmp_path / "packages")
+    yield candidate
+    shutil.rmtree(candidate)
+    shutil.copytree(tmp_path / "packages", candidate)
+
+
+def test_a_corrupted_index(workspace, packages):
+    (data,) = Path(package_dir(packages, SCANN)).glob("variables/variables.data*")
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    message = fail(workspace)
+    assert "RetrievalEvaluator failed" in message and SCANN in message
+
+
+def test_an_index_of_another_run(workspace, first, packages):
+    live = live_folders(workspace.root / "serving", first["live_version"])[SCANN]
+    shutil.rmtree(package_dir(packages, SCANN))
+    shutil.copytree(live, package_dir(packages, SCANN))
+    assert block(workspace) == {"index recall at 200"}
+
+
+def test_a_vocabulary_of_another_run(workspace, packages):
+    for flavour in FLAVOURS:
+        path = Path(package_dir(packages, flavour)) / "assets" / "item_id"
+        lines = np.array(path.read_bytes().splitlines())
+        path.write_bytes(b"\n".join(np.random.default_rng(0).permutation(lines)) + b"\n")
+    assert "recall_100, against popularity" in block(workspace)
+
+
+def test_packages_changed_after_the_gate(workspace, packages):
+    assert workspace.run("--to", "RetrievalGate")["checks"]
+    ids = Path(package_dir(packages, BRUTE_FORCE)) / "assets" / "item_id"
+    ids.write_bytes(ids.read_bytes() + b"\n")
+    message = fail(workspace)
+    assert "Pusher failed" in message and "not what was judged" in message
+
+
+def test_weights_that_are_nan(workspace):
+    old = "model.set_weights(selection.best_weights)"
+    new = "model.set_weights([w * float('nan') for w in selection.best_weights])"
+    with spoiled_code(workspace, "trainers/retrieval/train.py", old, new):
+        message = fail(workspace)
+    assert "IndexBuilder failed" in message and "gives NaN or infinite vectors" in message
+
+
+def test_a_model_trained_on_one_batch(workspace):
+    file, old = "trainers/retrieval/train.py", "            batches,\n            epochs=config.max_epochs"
+    with spoiled_code(workspace, file, old, "            batches.take(1),\n            epochs=1"):
+        assert "recall_100, against popularity" in block(workspace)
+
+
+def test_features_from_the_future(workspace):
+    """A history that reaches an hour too far."""
+    old = 'sort_key(user_codes, timestamps_ms), side="left")\n    first'
+    new = old.replace("timestamps_ms)", "timestamps_ms + 3_600_000)")
+    with spoiled_code(workspace, "components/event_ingest/tables.py", old, new):
+        message = fail(workspace)
+    assert "AnomalyGate failed: features from the future" in message
+    assert "impression examples, split train" in message and "page examples, split test" in message
+
+
+def test_a_schema_violation(workspace):
+    """Every price has its sign turned."""
+
+    def negate(table):
+        return table.set_column(table.column_names.index("price"), "price", pc.negate(table["price"]))
+
+    with spoiled_table(workspace.events / "items.parquet", negate):
+        message = fail(workspace)
+    assert "AnomalyGate failed" in message and "item examples" in message and "feature price" in message
+
+
+@pytest.mark.parametrize(("column", "said"), [("category", "items.parquet"), ("price", "feature price")])
+def test_an_item_table_with_a_missing_column(workspace, column, said):
+    """Of the core, which the log is refused for; of the source, which its schema is broken by."""
+    with spoiled_table(workspace.events / "items.parquet", lambda t: t.drop([column])):
+        message = fail(workspace)
+    assert said in message and column in message
+
+
+def test_shuffled_labels(workspace):
+    """What was shown and clicked is true of some other item, by a shift of its own for each request."""
+    items = np.sort(pq.read_table(workspace.events / "items.parquet")["item_id"].to_numpy())
+    rng = np.random.default_rng(0)
+
+    def shuffle(table):
+        requests = np.unique(table["request_id"].to_numpy(), return_inverse=True)[1]
+        shifts = rng.integers(len(items), size=requests.max() + 1)[requests]
+        rows = np.searchsorted(items, table["item_id"].to_numpy())
+        column = pa.array(items[(rows + shifts) % len(items)])
+        return table.set_column(table.column_names.index("item_id"), "item_id", column)
+
+    days = sorted(workspace.events.glob("impressions/*/*.parquet"))[:-2]  # the days that are trained on
+    with contextlib.ExitStack() as stack:
+        for path in days:
+            stack.enter_context(spoiled_table(path, shuffle))
+        assert "recall_100, against popularity" in block(workspace)
