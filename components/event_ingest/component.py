@@ -22,16 +22,21 @@ def EventIngest(
 ) -> None:
     """Validates the log, joins, computes point-in-time histories and splits by time.
 
-    The fingerprints make an edited log, schema or source run again: TFX caches by parameter.
+    The fingerprints make an edited log, schema or source run again: TFX caches by parameter. The rows and the
+    days of each split are the examples' custom properties, for the lineage.
     """
-    counts = ingest_events(
+    ingested = ingest_events(
         events_dir,
         {"impression": impressions.uri, "page": pages.uri, "item": items.uri},
         SplitFractions(eval_fraction, test_fraction),
         beam_pipeline,
     )
     for example_type, artifact in (("impression", impressions), ("page", pages), ("item", items)):
-        rows = {split: n for (kind, split), n in counts.items() if kind == example_type}
+        rows = {split: n for (kind, split), n in ingested.num_rows.items() if kind == example_type}
         artifact.split_names = "[" + ",".join(f'"{split}"' for split in rows) + "]"
         for split, count in rows.items():
             artifact.set_int_custom_property(f"{split}_rows", count)
+            if split in ingested.days:
+                first, last = ingested.days[split]
+                artifact.set_string_custom_property(f"{split}_first_day", first.isoformat())
+                artifact.set_string_custom_property(f"{split}_last_day", last.isoformat())

@@ -33,9 +33,22 @@ class SplitFractions:
     test: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Ingested:
+    """What was written.
+
+    Attributes:
+      num_rows: rows, by example type and split.
+      days: the first and the last day of the log in each split; the catalogue has none.
+    """
+
+    num_rows: dict[tuple[str, str], int]
+    days: dict[str, tuple[dt.date, dt.date]]
+
+
 def ingest_events(
     events_dir: str, uris: dict[str, str], fractions: SplitFractions, pipeline: beam.Pipeline
-) -> dict[tuple[str, str], int]:
+) -> Ingested:
     """Validates an event log and writes its three kinds of example.
 
     Args:
@@ -43,9 +56,6 @@ def ingest_events(
       uris: where the examples of each `ExampleType` go, in TFX's layout (Split-<name>/*.gz).
       fractions: how much of the log, by time, is for evaluation and test.
       pipeline: the Beam pipeline to build on; it is run here.
-
-    Returns:
-      rows written, by example type and split.
 
     Raises:
       EventLogError: if the log breaks its contract.
@@ -79,7 +89,7 @@ def ingest_events(
     for split in splits.SPLITS:
         for kind in (f.ExampleType.IMPRESSION.value, f.ExampleType.PAGE.value):
             counts.setdefault((kind, split), 0)
-    return counts
+    return Ingested(counts, splits.compute_day_ranges(days, eval_day, test_day))
 
 
 def group_files(rows_per_file: Mapping[str, int]) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """The split by time: whole days, the oldest for training, the newest for testing."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -38,6 +38,22 @@ def compute_split_days(
     target = 1.0 - test_fraction - eval_fraction
     evaluation = 1 + int(np.argmin(np.abs(share_before[1:test] - target)))
     return days[evaluation], days[test]
+
+
+def compute_day_ranges(
+    days: Iterable[dt.date], eval_day: dt.date, test_day: dt.date
+) -> dict[str, tuple[dt.date, dt.date]]:
+    """The first and the last day of each split.
+
+    Args:
+      days: the log's days.
+      eval_day: the first day of the evaluation split.
+      test_day: the first day of the test split.
+    """
+    by_split: dict[str, list[dt.date]] = {split: [] for split in SPLITS}
+    for day in days:
+        by_split[SPLITS[(day >= eval_day) + (day >= test_day)]].append(day)
+    return {split: (min(found), max(found)) for split, found in by_split.items()}
 
 
 def split_of(timestamps_ms: np.ndarray, eval_day: dt.date, test_day: dt.date) -> np.ndarray:

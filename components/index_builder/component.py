@@ -21,8 +21,11 @@ def IndexBuilder(
     target_recall: Parameter[float],
     code_fingerprint: Parameter[str],
 ) -> None:
-    """Builds the exact and the ScaNN package; the users' index is tuned on evaluation queries."""
-    build_packages(
+    """Builds the exact and the ScaNN package; the users' index is tuned on evaluation queries.
+
+    The report's headline is its custom properties, for the lineage.
+    """
+    built = build_packages(
         towers_dir=path_utils.serving_model_path(model.uri),
         item_towers_dir=path_utils.serving_model_dir(item_to_item_model.uri),
         item_patterns=[
@@ -34,3 +37,7 @@ def IndexBuilder(
         depth=depth,
         target_recall=target_recall,
     )
+    report.set_int_custom_property("num_items", built["num_items"])
+    report.set_int_custom_property("depth", built["depth"])
+    report.set_float_custom_property("recall", built["recall"])
+    report.set_float_custom_property("latency_ms_p50", built["latency_ms"]["p50"])

@@ -46,7 +46,8 @@ def values(example, name):
 
 
 def test_ingest_writes_every_row_once_and_splits_by_whole_days(events, tmp_path):
-    uris, counts = run_ingest(events, tmp_path)
+    uris, ingested = run_ingest(events, tmp_path)
+    counts = ingested.num_rows
     rows = pa.concat_tables([pq.read_table(p) for p in sorted(events.glob("impressions/*/*.parquet"))])
     shown = [
         r for r in rows.select(["request_id", "item_id", "position"]).to_pylist() if r["position"] is not None
@@ -58,6 +59,8 @@ def test_ingest_writes_every_row_once_and_splits_by_whole_days(events, tmp_path)
         times = [values(x, "timestamp")[0] for x in examples]
         assert min(times) // 86_400_000 > last
         last = max(times) // 86_400_000
+        days = [dt.datetime.fromtimestamp(t / 1000, dt.timezone.utc).date() for t in (min(times), max(times))]
+        assert ingested.days[split] == tuple(days)
         found += [(values(x, "request_id")[0].decode(), values(x, "item_id")[0].decode()) for x in examples]
         assert len(read(uris["page"], split)) == counts["page", split] > 0
     assert sorted(found) == sorted((r["request_id"], r["item_id"]) for r in shown)
