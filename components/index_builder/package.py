@@ -21,6 +21,21 @@ SCORES = "scores"
 Search = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
+def load_package(path: str) -> Any:
+    """A package that was saved, with its signatures.
+
+    Raises:
+      ValueError: naming the path, if a file of it is damaged.
+    """
+    try:
+        return tf.saved_model.load(path)
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: cannot be loaded ({error}). Expected a SavedModel as it was built; delete the folder, and "
+            "the next run makes it again."
+        ) from error
+
+
 class BruteForce(tf.Module):
     """The exact index: every item is scored. No custom op, so any TensorFlow Serving loads it."""
 
@@ -61,9 +76,11 @@ class RetrievalPackage(tf.Module):
         self._towers = towers
         self._search = search
         self._search_similar = search_similar
-        self._depth = min(depth, len(item_ids))
+        self._num_items = len(item_ids)
+        self._depth = min(depth, self._num_items)
+        # The row after the last stands for no item.
         self._item_ids = tf.Variable(
-            item_ids.astype(object), trainable=False, dtype=tf.string, name="item_ids"
+            np.append(item_ids.astype(object), b""), trainable=False, dtype=tf.string, name="item_ids"
         )
         self._anchors = tf.Variable(anchors, trainable=False, name="anchor_vectors")
         self._rows = tf.lookup.StaticHashTable(
@@ -89,17 +106,15 @@ class RetrievalPackage(tf.Module):
           item_id [B, depth] and scores [B, depth], best first; "" and the smallest float where fewer
           items are left.
         """
-        k = tf.minimum(self._depth + tf.shape(exclude)[1], tf.shape(self._item_ids)[0])
+        k = tf.minimum(self._depth + tf.shape(exclude)[1], self._num_items)
         scores, rows = search(queries, k)
         excluded = tf.cast(self._rows.lookup(exclude), tf.int32)
         # An index may return fewer than k: it fills with rows outside the catalogue or NaN distances.
-        usable = (rows >= 0) & (rows < tf.shape(self._item_ids)[0]) & ~tf.math.is_nan(scores)
+        usable = (rows >= 0) & (rows < self._num_items) & ~tf.math.is_nan(scores)
         usable &= ~tf.reduce_any(rows[:, :, tf.newaxis] == excluded[:, tf.newaxis, :], axis=2)
-        scores = tf.where(usable, scores, scores.dtype.min)
-        best, place = tf.math.top_k(scores, self._depth)
-        usable = tf.gather(usable, place, batch_dims=1)
-        rows = tf.where(usable, tf.gather(rows, place, batch_dims=1), 0)
-        return {f.ITEM_ID: tf.where(usable, tf.gather(self._item_ids, rows), ""), SCORES: best}
+        best, place = tf.math.top_k(tf.where(usable, scores, scores.dtype.min), self._depth)
+        rows = tf.gather(tf.where(usable, rows, self._num_items), place, batch_dims=1)
+        return {f.ITEM_ID: tf.gather(self._item_ids, rows), SCORES: best}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:

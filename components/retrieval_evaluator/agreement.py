@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the scann flavour)
 
-from components.index_builder.package import DEFAULT_SIGNATURE, EXCLUDE, SIMILAR_SIGNATURE
+from components.index_builder.package import DEFAULT_SIGNATURE, EXCLUDE, SIMILAR_SIGNATURE, load_package
 from components.index_builder.scann_index import compute_recall
 from components.retrieval_evaluator.query_set import QueryBatch
 from schemas import features as f
@@ -37,7 +37,7 @@ def measure_agreement(exact_path: str, scann_path: str, queries: Iterable[QueryB
         "recall": (DEFAULT_SIGNATURE, {EXAMPLES: examples}),
         "similar_recall": (SIMILAR_SIGNATURE, {f.ITEM_ID: items, EXCLUDE: tf.fill([len(items), 0], "")}),
     }
-    exact, scann = tf.saved_model.load(exact_path), tf.saved_model.load(scann_path)
+    exact, scann = load_package(exact_path), load_package(scann_path)
     report: dict[str, Any] = {}
     for name, (signature, inputs) in asked.items():
         answers = [model.signatures[signature](**inputs)[f.ITEM_ID].numpy() for model in (exact, scann)]

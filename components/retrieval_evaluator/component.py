@@ -45,5 +45,5 @@ def RetrievalEvaluator(
     )
     for prefix, part in (("", report), (f"{ITEM_TO_ITEM}_", report[ITEM_TO_ITEM])):
         for name, slices in part["models"].items() if part else ():
-            for metric in HEADLINE_METRICS:
-                evaluation.set_float_custom_property(f"{prefix}{name}_{metric}", slices["all"][metric])
+            headline = {metric: slices["all"][metric] for metric in HEADLINE_METRICS}
+            evaluation.set_json_value_custom_property(f"{prefix}{name}", headline)

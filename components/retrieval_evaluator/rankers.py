@@ -5,7 +5,12 @@ import abc
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.package import EXCLUDE, RECOMMEND_EXAMPLES_SIGNATURE, SIMILAR_SIGNATURE
+from components.index_builder.package import (
+    EXCLUDE,
+    RECOMMEND_EXAMPLES_SIGNATURE,
+    SIMILAR_SIGNATURE,
+    load_package,
+)
 from components.retrieval_evaluator.metrics import compute_random_metrics, compute_row_metrics
 from components.retrieval_evaluator.pairs import PairBatch
 from components.retrieval_evaluator.queries import pad
@@ -49,7 +54,7 @@ class PackageRanker(OrderRanker):
     """
 
     def __init__(self, path: str):
-        self._model = tf.saved_model.load(path)
+        self._model = load_package(path)
         self.shown: set[bytes] = set()
 
     def rank(self, batch: QueryBatch) -> np.ndarray:

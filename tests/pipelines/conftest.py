@@ -37,17 +37,24 @@ class Workspace:
         self.events = path / "events"
         self.root = path / "root"
 
-    def winnow(self, *arguments):
+    def command(self, *arguments):
+        """How `winnow` is called: the command and its environment."""
         environment = {**os.environ, "PYTHONPATH": str(self.code)}
-        command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+        return [sys.executable, "-m", "pipelines.cli", *map(str, arguments)], environment
+
+    def winnow(self, *arguments):
+        command, environment = self.command(*arguments)
         return subprocess.run(
             command, cwd=self.path, env=environment, capture_output=True, text=True, check=False, timeout=1200
         )
 
+    def run_arguments(self, *arguments):
+        paths = ("--events", self.events, "--root", self.root, "--config", self.config)
+        return ("run", *paths, *arguments)
+
     def try_run(self, *arguments):
         """Runs the pipeline; returns the process."""
-        paths = ("--events", self.events, "--root", self.root, "--config", self.config)
-        return self.winnow("run", *paths, *arguments)
+        return self.winnow(*self.run_arguments(*arguments))
 
     def run(self, *arguments, code=0):
         """Runs the pipeline; returns its JSON."""

@@ -1,0 +1,106 @@
+"""SIGKILL in the middle of a node: the next run completes, and the root is as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
+
+from components.index_builder.build import FLAVOURS
+from components.live_model import compute_content_hash, live_folders, model_dir
+
+pytestmark = pytest.mark.slow
+
+
+def kill_once_there_is(workspace, pattern):
+    """Starts a run and kills it as soon as it has made a new file of a pattern below the root."""
+    before = set(workspace.root.glob(pattern))
+    command, environment = workspace.command(*workspace.run_arguments())
+    with subprocess.Popen(
+        command, cwd=workspace.path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        while process.poll() is None and not set(workspace.root.glob(pattern)) - before:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()
+
+
+def find_interrupted(root):
+    """The names of the nodes that have no end, in ML Metadata."""
+    store = MetadataStore(sqlite_metadata_connection_config(str(root / "metadata.sqlite")))
+    running = (mlmd.Execution.NEW, mlmd.Execution.RUNNING)
+    return {
+        context.name
+        for execution in store.get_executions()
+        if execution.last_known_state in running
+        for context in store.get_contexts_by_execution(execution.id)
+        if context.type == "node"
+    }
+
+
+def check_whole(root):
+    """Nothing half written, nothing twice, nothing lost."""
+    assert find_interrupted(root) == set()
+    store = MetadataStore(sqlite_metadata_connection_config(str(root / "metadata.sqlite")))
+    artifacts = [x for x in store.get_artifacts() if x.state == mlmd.Artifact.LIVE]
+    known = [Path(artifact.uri) for artifact in artifacts]
+    assert len(known) == len(set(known))
+    assert all(path.exists() for path in known)
+    on_disk = {p for p in (root / "artifacts").glob("*/[!.]*/*") if p.is_dir()}
+    assert on_disk <= set(known)
+    serving = root / "serving"
+    assert [p.name for p in serving.glob(".*")] == []
+    versions, other = ({p.name for p in model_dir(serving, flavour).iterdir()} for flavour in FLAVOURS)
+    assert versions == other
+    hashes = [compute_content_hash(live_folders(serving, version)) for version in versions]
+    assert len(hashes) == len(set(hashes))
+
+
+def test_runs_killed_in_the_middle_of_three_nodes(workspace, first):
+    before = workspace.versions()
+    config = workspace.config.read_text()
+    workspace.config.write_text(config.replace("retrieval: {", "retrieval: {seed: 3, "))
+    workspace.edit("components/event_ingest/ingest.py")
+
+    kill_once_there_is(workspace, "artifacts/EventIngest/impressions/*/*")
+    assert find_interrupted(workspace.root) == {"winnow.EventIngest"}
+
+    kill_once_there_is(workspace, "artifacts/RetrievalTrainer/model_run/**/events.out*")
+    assert find_interrupted(workspace.root) == {"winnow.RetrievalTrainer"}
+
+    pusher = workspace.code / "components" / "version_pusher.py"
+    text = pusher.read_text()
+    rename = "            os.rename(staging, target)\n"
+    assert text.count(rename) == 1
+    # Between the two renames: one flavour has the version, the other has not.
+    pusher.write_text(text.replace(rename, f"{rename}            os.kill(os.getpid(), {signal.SIGKILL:d})\n"))
+    assert workspace.try_run().returncode == -signal.SIGKILL
+    pusher.write_text(text)
+    assert find_interrupted(workspace.root) == {"winnow.Pusher"}
+    assert workspace.versions() == before
+    assert len(os.listdir(model_dir(workspace.root / "serving", "scann"))) == len(before) + 1
+
+    result = workspace.run()
+    assert result["verdict"] == "pushed"
+    # What the killed runs had finished is not done again.
+    assert {node for node, state in result["nodes"].items() if state == "done"} == {"Pusher"}
+    assert workspace.versions() == [*before, result["live_version"]]
+    check_whole(workspace.root)
+    answer = workspace.winnow("recommend", "--user", "u000001", "--root", workspace.root, "--json")
+    assert answer.returncode == 0 and result["live_version"] in answer.stdout
+    workspace.config.write_text(config)
+
+
+def test_a_lost_artifact_is_made_again(workspace, first):
+    """And nothing but what has need of it."""
+    folders = (workspace.root / "artifacts" / "IndexBuilder" / "packages").iterdir()
+    max(folders, key=lambda path: int(path.name)).rename(workspace.path / "lost")
+    result = workspace.run()
+    ran = {node for node, state in result["nodes"].items() if state == "done"}
+    assert "IndexBuilder" in ran and not ran & {"EventIngest", "Transform", "RetrievalTrainer"}
+    check_whole(workspace.root)
