@@ -390,6 +390,9 @@ def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, ex
     assert report["num_repeats"] == 3 - len(asked)
     assert report["index"] == {"candidate": {"depth": NUM_ITEMS, "recall": 1.0, "similar_recall": 1.0}}
     assert set(report["models"]) == {"candidate", "popularity", "random"}
+    for name, slices in report["models"].items():  # what the lineage shows
+        recorded = evaluation.get_json_value_custom_property(name)
+        assert recorded == {metric: slices["all"][metric] for metric in ("recall_100", "ndcg_10")}
     table = pd.read_parquet(tmp_path / "evaluation" / PER_USER_FILE)
     assert sorted(table.user_id) == sorted(["u0", "u1"] * 3)  # a row per model and user
     candidate = table[table.model == "candidate"].set_index("user_id")
