@@ -31,7 +31,7 @@ def load_package(path: str) -> Any:
         return tf.saved_model.load(path)
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path}: cannot be loaded ({error}). Expected a SavedModel as it was built; delete the folder, and "
+            f"{path}: cannot be loaded ({error}). Expected a SavedModel as it was built; delete the folder: "
             "the next run makes it again."
         ) from error
 
