@@ -8,7 +8,7 @@ setup(
     description="A recommendation funnel, trained, gated and shipped by one TFX pipeline.",
     python_requires=">=3.10,<3.11",
     packages=find_packages(exclude=["tests", "tests.*"]),
-    package_data={"schemas": ["*/*.pbtxt"], "pipelines": ["configs/*.yaml"]},
+    package_data={"schemas": ["*/*.pbtxt"], "pipelines": ["configs/*.yaml", "*.html"]},
     # Ranges say what the code needs; requirements.lock says what is installed.
     install_requires=[
         "tfx>=1.16,<1.17",

@@ -16,6 +16,32 @@ class RunMetadataError(ValueError):
     """The store cannot be read, or lacks what was asked for."""
 
 
+def open_store(path: Path) -> MetadataStore:
+    """Opens a SQLite store, for reading only.
+
+    Raises:
+      RunMetadataError: if it is missing or not a store.
+    """
+    if not path.exists():
+        raise RunMetadataError(f"{path}: missing; `winnow run` writes it. Is --root right?")
+    config = mlmd.ConnectionConfig()
+    config.sqlite.filename_uri = str(path)
+    config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
+    try:
+        store = MetadataStore(config)
+        store.get_context_types()  # the first one to read the file
+    except RuntimeError as error:  # how ml_metadata says all that SQLite says
+        raise unreadable(path, error) from error
+    return store
+
+
+def unreadable(path: Path, error: Exception) -> RunMetadataError:
+    """What is said of a store that is there and cannot be read."""
+    return RunMetadataError(
+        f"{path}: not a readable ML Metadata store ({error}). Restore it, or run in another --root."
+    )
+
+
 class RunMetadata:
     """The newest run in a SQLite store; reads only.
 
@@ -27,20 +53,7 @@ class RunMetadata:
         self._path = path
 
     def _store(self) -> MetadataStore:
-        if not self._path.exists():
-            raise RunMetadataError(f"{self._path}: missing; `winnow run` writes it. Is --root right?")
-        config = mlmd.ConnectionConfig()
-        config.sqlite.filename_uri = str(self._path)
-        config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY
-        try:
-            store = MetadataStore(config)
-            store.get_context_types()  # the first one to read the file
-        except RuntimeError as error:  # how ml_metadata says all that SQLite says
-            raise RunMetadataError(
-                f"{self._path}: not a readable ML Metadata store ({error}). "
-                "Restore it, or run in another --root."
-            ) from error
-        return store
+        return open_store(self._path)
 
     def _runs(self, store: MetadataStore) -> list[mlmd.Context]:
         """All runs, the newest first."""

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,6 +174,13 @@ def _make_metrics_table(title: str, models: dict[str, Any], parts: Sequence[str]
     return table
 
 
+def describe_check(check: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The value, the bound and the verdict of a gate's check, as they are printed."""
+    sign = "<=" if check["at_most"] else ">" if check["above"] else ">="
+    verdict = "passed" if check["passed"] else f"FAILED by {float(check['missed_by']):.4f}"
+    return f"{float(check['value']):.4f}", f"{sign} {check['bound']:.4f}", verdict
+
+
 def _print_result(result: dict[str, Any]) -> None:
     from rich import box
     from rich.console import Console
@@ -209,9 +216,7 @@ def _print_result(result: dict[str, Any]) -> None:
         for column in ("check", "value", "bound", "verdict"):
             table.add_column(column, justify="left" if column in ("check", "verdict") else "right")
         for check in result["checks"]:
-            sign = "<=" if check["at_most"] else ">" if check["above"] else ">="
-            verdict = "passed" if check["passed"] else f"FAILED by {check['missed_by']:.4f}"
-            table.add_row(check["name"], f"{check['value']:.4f}", f"{sign} {check['bound']:.4f}", verdict)
+            table.add_row(check["name"], *describe_check(check))
         console.print(table)
     failed = [check for check in result["checks"] if not check["passed"]]
     if result["verdict"] == "blocked":

@@ -18,6 +18,13 @@ def ran(result):
     return {node for node, state in result["nodes"].items() if state == "done"}
 
 
+def read_lineage(workspace, *arguments):
+    """What `winnow lineage` says, as JSON."""
+    done = workspace.winnow("lineage", "--json", "--root", workspace.root, *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_the_first_run_runs_everything_and_pushes(workspace, first):
     assert set(first["nodes"].values()) == {"done"}
     assert first["verdict"] == "pushed" and all(check["passed"] for check in first["checks"])
@@ -60,6 +67,35 @@ def test_a_blocked_push_says_which_gate_and_by_how_much(workspace):
     assert done.returncode == 1
     assert "Not pushed: recall_100, floor (missed by 0." in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_the_lineage_of_what_is_live_is_that_of_the_run_that_made_it(workspace, first):
+    """Cached and blocked runs since then are no part of it."""
+    found = read_lineage(workspace)
+    assert found["version"] == found["live_version"] == first["live_version"]
+    assert sorted(e["node"] for e in found["executions"]) == sorted(first["nodes"])
+    assert len({e["run"] for e in found["executions"]}) == 1
+    assert all(e["code_fingerprint"] for e in found["executions"] if e["node"] in TRAINING | JUDGING)
+    makers = {e["id"]: e["node"] for e in found["executions"]}
+    made = {(makers[a["maker"]], a["name"]): a for a in found["artifacts"]}
+    examples = made["EventIngest", "impressions"]
+    cuts = [
+        examples["properties"][f"{split}_{end}_day"]
+        for split in ("train", "eval", "test")
+        for end in ("first", "last")
+    ]
+    days = sorted(path.name.removeprefix("date=") for path in workspace.events.glob("impressions/*"))
+    assert cuts == sorted(cuts) and [cuts[0], cuts[-1]] == [days[0], days[-1]]
+    uses = {(use["artifact"], makers[use["execution"]]) for use in found["uses"]}
+    assert (made["RetrievalTrainer", "model"]["id"], "IndexBuilder") in uses
+    recall = first["metrics"]["models"]["candidate"]["all"]["recall_100"]
+    assert made["RetrievalEvaluator", "evaluation"]["properties"]["candidate"]["recall_100"] == recall
+    assert made["RetrievalGate", "report"]["properties"]["checks"] == first["checks"]
+
+    forward = read_lineage(workspace, "--artifact", str(examples["id"]))
+    assert forward["pushed_versions"] == [first["live_version"]]
+    users = {e["node"] for e in forward["executions"]}
+    assert users >= {"ImpressionStatistics", "Transform", *TRAINING, *JUDGING}
 
 
 def test_recommend_and_similar_answer_from_the_pushed_version(workspace, first):
@@ -147,6 +183,8 @@ def test_a_new_day_of_events_runs_everything_but_the_schemas(workspace):
     }
     assert result["verdict"] == "pushed" and len(workspace.versions()) == len(before) + 1
     assert "live" in result["metrics"]["models"]
+    # What it was compared with is part of its lineage.
+    assert read_lineage(workspace)["pushed_versions"] == [before[-1], result["live_version"]]
 
 
 def test_an_anomaly_stops_the_run_before_anything_is_trained(workspace):
