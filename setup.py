@@ -21,6 +21,12 @@ setup(
         "tensorflow-recommenders>=0.7.7,<0.8",
         "ml-metadata>=1.16,<1.17",
         "scann==1.3.2",
+        # TensorFlow Serving's gRPC API, which `winnow serve` speaks; TFX brings both anyway.
+        "tensorflow-serving-api>=2.16,<2.17",
+        "grpcio",
+        # Its REST API: an ASGI toolkit and its server, whose own dependencies TFX brings.
+        "starlette>=1",
+        "uvicorn>=0.54",
         "numpy<2",
         "scipy",
         "pyarrow>=10",

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from pipelines.commands import ask, bench, import_sources, lineage, run, simulate
+from pipelines.commands import ask, bench, import_sources, lineage, run, serve, simulate
 
 _FULL = ". Free some space, or choose another place."
 _FORBIDDEN = ". Expected a place that may be read and written; change its permissions, or choose another."
@@ -33,6 +33,7 @@ app.command("simulate")(simulate.simulate)
 app.command("run")(run.run)
 app.command("recommend")(ask.recommend)
 app.command("similar")(ask.similar)
+app.command("serve")(serve.serve)
 app.command("lineage")(lineage.lineage)
 app.add_typer(import_sources.app, name="import")
 app.add_typer(bench.app, name="bench")
