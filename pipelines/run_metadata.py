@@ -20,7 +20,7 @@ def open_store(path: Path) -> MetadataStore:
     """Opens a SQLite store, for reading only.
 
     Raises:
-      RunMetadataError: if it is missing or not a store.
+      RunMetadataError: if it is missing, not a store, or being written to.
     """
     if not path.exists():
         raise RunMetadataError(f"{path}: missing; `winnow run` writes it. Is --root right?")
@@ -37,6 +37,8 @@ def open_store(path: Path) -> MetadataStore:
 
 def unreadable(path: Path, error: Exception) -> RunMetadataError:
     """What is said of a store that is there and cannot be read."""
+    if "Concurrent writes" in str(error):  # ml_metadata has tried again several times
+        return RunMetadataError(f"{path}: a run is writing to it; ask again in a moment.")
     return RunMetadataError(
         f"{path}: not a readable ML Metadata store ({error}). Restore it, or run in another --root."
     )

@@ -41,7 +41,7 @@ def lineage(
     as_json: JsonOption = False,
 ) -> None:
     """What a pushed version came of: data, code, models, metrics, gates; or what came of an artifact."""
-    from pipelines.lineage import NotRecordedError, read_artifact_lineage, read_version_lineage
+    from pipelines.lineage_reader import NotRecordedError, read_artifact_lineage, read_version_lineage
     from pipelines.paths import RunPaths
     from pipelines.run_metadata import RunMetadataError
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from pipelines import cli
 from pipelines.layered_layout import lay_out
-from pipelines.lineage import NotRecordedError, read_artifact_lineage, read_version_lineage
 from pipelines.lineage_page import render_page
+from pipelines.lineage_reader import NotRecordedError, read_artifact_lineage, read_version_lineage
 from pipelines.run_metadata import RunMetadataError
 
 CHECKS = [
@@ -169,6 +169,29 @@ def test_a_version_came_of_the_executions_that_made_it_not_of_later_cached_ones(
     assert report.properties["checks"] == CHECKS
 
 
+def test_what_was_checked_in_an_earlier_run_stands_beside_what_a_partial_run_pushed(tmp_path):
+    recorder = Recorder(tmp_path)
+    examples, statistics, model, blessing = map(
+        recorder.make, ("Examples", "ExampleStatistics", "Model", "ModelBlessing")
+    )
+    recorder.run("r1", "Ingest", {}, {"examples": examples})
+    recorder.run("r1", "Statistics", {"examples": examples}, {"statistics": statistics})
+    recorder.run("r1", "StopGate", {"statistics": statistics})
+    recorder.run("r1", "Trainer", {"examples": examples}, {"model": model})
+    # What TFX records of the nodes that a run `--from` a later one skips: outputs alone.
+    made = {"Ingest": {"examples": examples}, "Statistics": {"statistics": statistics}, "StopGate": {}}
+    for name, outputs in (made | {"Trainer": {"model": model}}).items():
+        recorder.run("r2", name, {}, outputs, state="CACHED")
+    recorder.run("r2", "Gate", {"model": model}, {"blessing": blessing})
+    pushed = recorder.make("PushedModel", pushed=1, pushed_version="100", pushed_destination="/none")
+    recorder.run("r2", "Pusher", {"model": model, "model_blessing": blessing}, {"pushed_model": pushed})
+
+    lineage = read_version_lineage(recorder.path)
+    earlier = {("r1", name) for name in ("Ingest", "Statistics", "StopGate", "Trainer")}
+    assert ran(lineage) == earlier | {("r2", "Gate"), ("r2", "Pusher")}
+    assert {lineage.executions[e].node for e in lineage.beside} == {"Statistics", "StopGate"}
+
+
 def test_warm_start_and_what_was_live_are_edges_and_an_earlier_version_is_not_unfolded(world):
     lineage = read_version_lineage(world.path, "200")
     # What was live was copied in the second run; the third took the copy from the cache.
@@ -209,8 +232,13 @@ def test_the_live_version_is_the_newest_that_is_still_there(tmp_path):
         (world.serving / model / version).mkdir(parents=True)
     assert read_version_lineage(world.path).version == "200"
     (world.serving / "scann" / "200").rmdir()  # rolled back
+    (world.serving / "models.config").touch()  # as TensorFlow Serving reads it
     lineage = read_version_lineage(world.path)
     assert lineage.version == lineage.live_version == "100"
+    for model in ("exact", "scann"):
+        (world.serving / model / "100").rmdir()
+    with pytest.raises(NotRecordedError, match="no pushed version is there any more; recorded are 100, 200"):
+        read_version_lineage(world.path)
 
 
 def test_an_artifact_is_found_by_id_uri_path_in_it_and_where_it_was_pushed(world):
