@@ -41,7 +41,7 @@ def read_version_lineage(path: Path, version: str | None = None) -> Lineage:
 
     Raises:
       NotRecordedError: if no such version was pushed.
-      RunMetadataError: if the store is missing or damaged.
+      RunMetadataError: if none was, or is there any more; if the store is missing or damaged.
     """
     return _read(path, lambda reader: reader.read_version(version))
 
@@ -87,12 +87,13 @@ class _Reader:
 
     def read_version(self, version: str | None) -> Lineage:
         if not self._pushed:
-            raise NotRecordedError(f"{self._path}: no run has pushed a version yet; start with `winnow run`")
+            raise RunMetadataError(f"{self._path}: no run has pushed a version yet; start with `winnow run`")
+        known = ", ".join(sorted(self._pushed, key=int))
         version = version or self._live
+        if not version:
+            raise RunMetadataError(f"{self._path}: no pushed version is there any more; recorded are {known}")
         if version not in self._pushed:
-            known = ", ".join(sorted(self._pushed, key=int))
-            asked = f"no version {version} was pushed" if version else "no pushed version is there any more"
-            raise NotRecordedError(f"{self._path}: {asked}; recorded are {known}")
+            raise NotRecordedError(f"{self._path}: no version {version} was pushed; recorded are {known}")
         focus = self._pushed[version]
         came_of = self._walk({focus.maker}, _INPUTS)
         made = self._artifact_ids(self._executions_of_run(focus.maker), _OUTPUTS)

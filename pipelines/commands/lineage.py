@@ -24,7 +24,10 @@ _BOILERPLATE |= {"tfx_version"}
 
 def lineage(
     version: Annotated[
-        str | None, typer.Argument(help="A pushed version; what is live when left out.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="VERSION", help="A pushed version; what is live when left out.", show_default=False
+        ),
     ] = None,
     artifact: Annotated[
         str | None,

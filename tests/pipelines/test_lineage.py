@@ -237,7 +237,7 @@ def test_the_live_version_is_the_newest_that_is_still_there(tmp_path):
     assert lineage.version == lineage.live_version == "100"
     for model in ("exact", "scann"):
         (world.serving / model / "100").rmdir()
-    with pytest.raises(NotRecordedError, match="no pushed version is there any more; recorded are 100, 200"):
+    with pytest.raises(RunMetadataError, match="no pushed version is there any more; recorded are 100, 200"):
         read_version_lineage(world.path)
 
 
@@ -257,7 +257,7 @@ def test_what_is_not_recorded_is_named_with_what_is(world, tmp_path):
             read_artifact_lineage(world.path, text)
     empty = Recorder(tmp_path)
     empty.run("r1", "Ingest", {}, {"examples": empty.make("Examples")})
-    with pytest.raises(NotRecordedError, match="no run has pushed a version yet"):
+    with pytest.raises(RunMetadataError, match="no run has pushed a version yet"):
         read_version_lineage(empty.path)
 
 
