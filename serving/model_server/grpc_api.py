@@ -55,10 +55,14 @@ def _handle(request_type: type[Message], answer: Callable[[Any], Message]) -> gr
 
 
 def _parse(request_type: type[Message], body: bytes) -> Message:
+    request = request_type()
     try:
-        return request_type.FromString(body)
+        num_read = request.MergeFromString(body)
     except DecodeError as error:
         raise invalid(f"the request is no {request_type.DESCRIPTOR.full_name}: {error}") from error
+    if num_read != len(body):  # it stops without an error where a group ends that never began
+        raise invalid(f"the request is no {request_type.DESCRIPTOR.full_name} from byte {num_read} on")
+    return request
 
 
 class _Service:

@@ -54,7 +54,9 @@ def make_app(models: ServedModels, executor: Executor) -> Starlette:
         ClientDisconnect: lambda *_: Response(status_code=499),  # nobody reads it
         Exception: lambda _, error: _refuse(500, f"{type(error).__name__}: {error}"),
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a redirect has no JSON to say why
+    return app
 
 
 class _Api:

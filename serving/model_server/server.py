@@ -16,6 +16,7 @@ from serving.model_server.versions import ServedModels
 
 # While some threads wait for TensorFlow, others read requests and write answers.
 _THREADS = max(4, 2 * (os.cpu_count() or 1))
+_KEEP_ALIVE_SECONDS = 75  # more than load balancers wait, or they send requests to a closed connection
 _DRAIN_SECONDS = 30.0  # for the requests at work when the server is stopped
 
 
@@ -81,6 +82,7 @@ class ModelServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=int(_DRAIN_SECONDS),
         )
         self._rest = uvicorn.Server(config)

@@ -11,9 +11,12 @@ import sys
 import uuid
 from pathlib import Path
 
+import apache_beam as beam
 import grpc
 import pytest
 import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -22,12 +25,117 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+from tfx_bsl.public import tfxio
 
+from components.event_ingest import ingest
+from components.index_builder.build import build_packages
+from components.live_model import live_folders
+from components.version_pusher import push_version
+from schemas import features as f
 from serving.model_server.server import ModelServer
+from sources.marketplace import MarketplaceConfig, simulate
+from trainers.preprocessing import encoded_features, preprocessing_fn
+from trainers.retrieval.config import RetrievalConfig
+from trainers.retrieval.data import collect_items, make_rows, select_positives
+from trainers.retrieval.export import export_towers
+from trainers.retrieval.model import RetrievalModel
 
 ROOT = Path(__file__).parents[2]
 INTEGERS = (tf.int8, tf.uint8, tf.int16, tf.int32, tf.uint32, tf.int64, tf.uint64)
 TYPES = (tf.bool, *INTEGERS, tf.float32, tf.float64, tf.string)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pushed:
+    """A retrieval model of a small simulated marketplace, pushed.
+
+    Attributes:
+      directory: the push destination.
+      version: what was pushed.
+      test_examples: the raw impression examples [N] of the test split.
+      item_ids: the catalogue.
+    """
+
+    directory: Path
+    version: str
+    test_examples: list[bytes]
+    item_ids: list[bytes]
+
+    def load(self, flavour):
+        """The signatures of the pushed SavedModel, in this process: the offline answers."""
+        return tf.saved_model.load(str(live_folders(self.directory, self.version)[flavour])).signatures
+
+
+@pytest.fixture(scope="session")
+def pushed(tmp_path_factory):
+    """Simulates, ingests, transforms, makes a model of random weights, exports, packages, pushes."""
+    folder = tmp_path_factory.mktemp("pushed")
+    size = MarketplaceConfig(
+        num_users=60, num_items=150, num_shops=60, num_days=4, requests_per_user_day=2, page_size=5
+    )
+    simulate(size, folder / "events")
+    uris = {kind.value: str(folder / kind.value) for kind in f.ExampleType}
+    ingest.ingest_events(str(folder / "events"), uris, ingest.SplitFractions(0.25, 0.25), beam.Pipeline())
+    impressions = uris[f.ExampleType.IMPRESSION.value]
+    transform = fit_transform(f"{impressions}/Split-train/*.gz", folder)
+    model = make_model(transform, f"{folder}/transformed*.gz")
+    export_towers(model, transform, str(folder / "towers"), {})
+    items = [f"{uris[f.ExampleType.ITEM.value]}/*/*.gz"]
+    build_packages(
+        *(str(folder / "towers"), "", items, [f"{impressions}/Split-eval/*.gz"]),
+        *(str(folder / "packages"), str(folder / "report"), 100, 0.99),
+    )
+    version = push_version(str(folder / "packages"), str(folder / "serving"))
+    test_examples = read(f"{impressions}/Split-test/*.gz")
+    item_ids = [
+        tf.train.Example.FromString(x).features.feature[f.ITEM_ID].bytes_list.value[0] for x in read(*items)
+    ]
+    return Pushed(folder / "serving", version, test_examples, item_ids)
+
+
+def read(pattern):
+    files = sorted(tf.io.gfile.glob(pattern))
+    return list(tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator())
+
+
+def fit_transform(pattern, folder):
+    """The Transform graph of the marketplace fitted on examples, which are written transformed, on Beam."""
+    schema = f.load_schema("marketplace", f.ExampleType.IMPRESSION)
+    reader = tfxio.TFExampleRecord(pattern, telemetry_descriptors=["tests"], schema=schema)
+    with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
+        raw = pipeline | reader.BeamSource()
+        (batches, metadata), graph = (
+            raw,
+            reader.TensorAdapterConfig(),
+        ) | tft_beam.AnalyzeAndTransformDataset(
+            lambda inputs: preprocessing_fn(inputs, {"schema": "marketplace"}), output_record_batches=True
+        )
+        encoder = RecordBatchToExamplesEncoder(metadata.schema)
+        _ = (
+            batches
+            | beam.FlatMap(lambda pair: encoder.encode(pair[0]))
+            | beam.io.WriteToTFRecord(str(folder / "transformed"), file_name_suffix=".gz")
+        )
+        _ = graph | tft_beam.WriteTransformFn(str(folder / "graph"))
+    raw_metadata = dataset_metadata.DatasetMetadata(schema)
+    metadata_io.write_metadata(raw_metadata, f"{folder}/graph/{tft.TFTransformOutput.RAW_METADATA_DIR}")
+    return tft.TFTransformOutput(str(folder / "graph"))
+
+
+def make_model(transform, pattern):
+    """A model whose weights are random and large: a training this short would leave most near zero."""
+    tf.keras.utils.set_random_seed(3)
+    features = encoded_features(transform)
+    rows = make_rows([pattern], transform.transformed_feature_spec(), features)
+    items = collect_items(rows, features)
+    config = RetrievalConfig(embedding_dim=8, output_dim=8, num_uniform_negatives=32)
+    model = RetrievalModel(features, items.catalogue, items.positive_share, config)
+    model.compute_loss(next(iter(select_positives(rows))))  # creates the variables
+    for variable in model.trainable_variables:
+        variable.assign(tf.random.normal(variable.shape, stddev=0.4))
+    return model
 
 
 class Toy(tf.Module):
@@ -241,3 +349,9 @@ def start_process():
     for process in processes:
         process.popen.kill()
         process.popen.communicate()
+
+
+@pytest.fixture(scope="session")
+def pushed_server(pushed, start_process):
+    """`winnow serve` on the pushed retrieval model."""
+    return start_process(pushed.directory)

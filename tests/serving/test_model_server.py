@@ -252,6 +252,7 @@ def test_bad_json_is_refused_with_what_was_expected_and_what_came(client, body, 
         ("toy:classify", "POST", 501, "method 'classify'; expected 'predict'"),
         ("toy:predict", "GET", 404, "model 'toy:predict'"),
         ("toy", "DELETE", 405, "Method Not Allowed: DELETE '/v1/models/toy'"),
+        ("toy/", "GET", 404, "Not Found: GET '/v1/models/toy/'"),
         ("toy/labels/x", "GET", 404, "Not Found: GET '/v1/models/toy/labels/x'"),
     ],
 )
@@ -360,9 +361,11 @@ def test_bad_model_specs_are_refused(client):
     assert caught.value.code().name == "UNIMPLEMENTED"
 
 
+@pytest.mark.filterwarnings("ignore:Unexpected end-group tag")  # what protobuf does instead of failing
 def test_what_is_no_message_is_an_invalid_argument(client):
     call = client.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    for body in (b"\xff\xff\xff", b"\x0a\x03\x0a\x01\xff"):  # the second: a model's name that is not UTF-8
+    # Garbage, a model's name that is not UTF-8, the end of a group that never began.
+    for body in (b"\xff\xff\xff", b"\x0a\x03\x0a\x01\xff", b"\x0a\x05\x0a\x03toy\x0c\0"):
         with pytest.raises(grpc.RpcError) as caught:
             call(body)
         assert caught.value.code().name == "INVALID_ARGUMENT"
