@@ -39,5 +39,5 @@ test: setup
 	.venv/bin/pytest
 
 lock: setup
-	bin/uv pip compile setup.py --extra dev --python-version 3.10 --generate-hashes \
+	bin/uv pip compile setup.py --extra dev --extra bench --python-version 3.10 --generate-hashes \
 		--no-header --no-annotate --output-file requirements.lock

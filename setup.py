@@ -38,6 +38,8 @@ setup(
     ],
     extras_require={
         "dev": ["pytest", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        # What `winnow bench index` measures ScaNN beside; nothing else imports them.
+        "bench": ["hnswlib>=0.8,<0.9", "faiss-cpu>=1.15,<2"],
     },
     entry_points={"console_scripts": ["winnow=pipelines.cli:main"]},
 )

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.index_builder.package import BruteForce, RetrievalPackage, Search
-from components.index_builder.scann_index import ScannIndex, compute_recall, tune
+from components.index_builder.scann_index import ScannIndex, compute_recall, measure_latency_ms, tune
 from schemas import features as f
 from trainers.retrieval import export
 
@@ -21,7 +20,6 @@ FLAVOURS = (BRUTE_FORCE, SCANN)
 REPORT_FILE = "index_report.json"
 _TUNING_QUERIES = 256
 _HELD_OUT_QUERIES = 256
-_LATENCY_QUERIES = 200
 _BATCH = 1024
 
 
@@ -118,8 +116,8 @@ def _build_indexes(
         "leaves": scann_index.num_leaves,
         "leaves_to_search": scann_index.setting.leaves_to_search,
         "reorder_factor": scann_index.setting.reorder_factor,
-        "latency_ms": _measure_latency_ms(scann_index, queries, depth),
-        "brute_force_latency_ms": _measure_latency_ms(exact_index, queries, depth),
+        "latency_ms": measure_latency_ms(scann_index, queries, depth),
+        "brute_force_latency_ms": measure_latency_ms(exact_index, queries, depth),
     }
     return {BRUTE_FORCE: exact_index, SCANN: scann_index}, report
 
@@ -160,19 +158,3 @@ def _check_finite(vectors: np.ndarray, signature: str) -> None:
             f"the signature {signature} gives NaN or infinite vectors for {bad} of {len(vectors)} rows; "
             "the model is broken: look at its training curves, lower its learning_rate"
         )
-
-
-def _measure_latency_ms(index: Search, queries: np.ndarray, depth: int) -> dict[str, float]:
-    """Latency of single searches inside a graph, as they are served."""
-    search = tf.function(
-        lambda query: index(query, tf.constant(depth)),
-        input_signature=[tf.TensorSpec([1, queries.shape[1]], tf.float32)],
-    )
-    seconds = []
-    for number in range(_LATENCY_QUERIES + 1):
-        query = tf.constant(queries[number % len(queries)][np.newaxis])
-        start = time.perf_counter()
-        search(query)
-        seconds.append(time.perf_counter() - start)
-    milliseconds = 1000 * np.array(seconds[1:])  # the first call traces
-    return {"p50": float(np.percentile(milliseconds, 50)), "p99": float(np.percentile(milliseconds, 99))}

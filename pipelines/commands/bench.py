@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,11 +22,6 @@ app = typer.Typer(help="Measure models beside what one would pick instead.", no_
 
 DEFAULT_ROOT = Path("runs/bench")
 FULL_SEEDS = 5
-
-
-@app.callback()
-def _bench() -> None:
-    """Keeps `retrieval` a command of its own while it is the only one."""
 
 
 @app.command()
@@ -97,6 +93,60 @@ def retrieval(
         from benchmarks.retrieval.plot import save_plot
 
         save_plot(summary, models, plot)
+    if as_json:
+        typer.echo(json.dumps(summary))
+
+
+@app.command()
+def index(
+    root: Annotated[
+        Path, typer.Option("--root", help="Directory of results.", resolve_path=True)
+    ] = DEFAULT_ROOT,
+    *,
+    items: Annotated[int, typer.Option(min=2000, help="Vectors of each distribution.")] = 1_000_000,
+    full: Annotated[
+        bool, typer.Option("--full", help="Three times the queries and rounds, and denser curves.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as one line of JSON, last.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw a picture.", show_default=False)
+    ] = None,
+) -> None:
+    """The served ScaNN index against an exact scan, ScaNN bare, hnswlib and faiss, on one core.
+
+    Seeded vectors of three distributions. A stopped study goes on where it was: what is measured is kept
+    under ROOT/bench/index.
+    """
+    # One thread each: NumPy's by these, when it is imported; TensorFlow's before it starts.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    from benchmarks.index.engines import list_missing_packages
+
+    if missing := list_missing_packages():
+        raise SystemExit(
+            f"winnow: bench index compares with what is not there; install {' and '.join(missing)}"
+        )
+    from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
+    import tensorflow as tf
+
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    from benchmarks.index.report import print_report
+    from benchmarks.index.study import Protocol, make_full, run_study
+    from benchmarks.index.summary import summarize
+    from benchmarks.retrieval.results import ResultStore
+    from pipelines.code_fingerprint import compute_code_fingerprint
+
+    protocol = Protocol(num_items=items)
+    protocol = make_full(protocol) if full else protocol
+    store = ResultStore(root / "bench" / "index")
+    summary = summarize(run_study(protocol, store, compute_code_fingerprint, _say), protocol)
+    print_report(summary)
+    if plot is not None:
+        from benchmarks.index.plot import save_plot
+
+        save_plot(summary, plot)
     if as_json:
         typer.echo(json.dumps(summary))
 

@@ -288,7 +288,8 @@ def test_what_was_stopped_is_not_called_a_defect(monkeypatch, capsys, number, wr
     "arguments",
     [
         *([], ["simulate"], ["import"], ["import", "movielens"], ["import", "amazon"], ["import", "events"]),
-        *(["run"], ["recommend"], ["similar"], ["serve"], ["lineage"], ["bench"], ["bench", "retrieval"]),
+        *(["run"], ["recommend"], ["similar"], ["serve"], ["lineage"], ["bench"]),
+        *(["bench", "retrieval"], ["bench", "index"]),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):
