@@ -29,7 +29,7 @@ def load_package(path: str) -> Any:
     """
     try:
         return tf.saved_model.load(path)
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
+    except (tf.errors.OpError, OSError, ValueError, IndexError, RuntimeError) as error:  # as its readers do
         raise ValueError(
             f"{path}: cannot be loaded ({error}). Expected a SavedModel as it was built; delete the folder: "
             "the next run makes it again."
@@ -94,24 +94,29 @@ class RetrievalPackage(tf.Module):
             default_value=-1,
         )
 
-    def _answer(self, search: Search, queries: tf.Tensor, exclude: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _answer(
+        self, search: Search, queries: tf.Tensor, exclude: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Searches deeper by the number of exclusions, then drops them.
 
         Args:
           search: the index to ask.
           queries: [B, D].
-          exclude: [B, E] item ids; unknown ones and "" exclude nothing.
+          exclude: [B, E] item ids, or None; unknown ones and "" exclude nothing.
 
         Returns:
           item_id [B, depth] and scores [B, depth], best first; "" and the smallest float where fewer
           items are left.
         """
-        k = tf.minimum(self._depth + tf.shape(exclude)[1], self._num_items)
+        k = tf.constant(self._depth)
+        if exclude is not None:
+            k = tf.minimum(k + tf.shape(exclude)[1], self._num_items)
         scores, rows = search(queries, k)
-        excluded = tf.cast(self._rows.lookup(exclude), tf.int32)
         # An index may return fewer than k: it fills with rows outside the catalogue or NaN distances.
         usable = (rows >= 0) & (rows < self._num_items) & ~tf.math.is_nan(scores)
-        usable &= ~tf.reduce_any(rows[:, :, tf.newaxis] == excluded[:, tf.newaxis, :], axis=2)
+        if exclude is not None:
+            excluded = tf.cast(self._rows.lookup(exclude), tf.int32)
+            usable &= ~tf.reduce_any(rows[:, :, tf.newaxis] == excluded[:, tf.newaxis, :], axis=2)
         best, place = tf.math.top_k(tf.where(usable, scores, scores.dtype.min), self._depth)
         rows = tf.gather(tf.where(usable, rows, self._num_items), place, batch_dims=1)
         return {f.ITEM_ID: tf.gather(self._item_ids, rows), SCORES: best}
@@ -120,7 +125,7 @@ class RetrievalPackage(tf.Module):
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best items for serialized tf.Examples [B] with the query features."""
         queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
-        return self._answer(self._search, queries, tf.fill([tf.shape(examples)[0], 0], ""))
+        return self._answer(self._search, queries)
 
     @tf.function(
         input_signature=[

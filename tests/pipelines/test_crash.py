@@ -61,10 +61,16 @@ def check_whole(root):
     assert len(hashes) == len(set(hashes))
 
 
-def test_runs_killed_in_the_middle_of_three_nodes(workspace, first):
-    before = workspace.versions()
+@pytest.fixture(scope="module", autouse=True)
+def _another_candidate(workspace, first):
     config = workspace.config.read_text()
     workspace.config.write_text(config.replace("retrieval: {", "retrieval: {seed: 3, "))
+    yield
+    workspace.config.write_text(config)
+
+
+def test_runs_killed_in_the_middle_of_three_nodes(workspace):
+    before = workspace.versions()
     workspace.edit("components/event_ingest/ingest.py")
 
     kill_once_there_is(workspace, "artifacts/EventIngest/impressions/*/*")
@@ -93,10 +99,9 @@ def test_runs_killed_in_the_middle_of_three_nodes(workspace, first):
     check_whole(workspace.root)
     answer = workspace.winnow("recommend", "--user", "u000001", "--root", workspace.root, "--json")
     assert answer.returncode == 0 and result["live_version"] in answer.stdout
-    workspace.config.write_text(config)
 
 
-def test_a_lost_artifact_is_made_again(workspace, first):
+def test_a_lost_artifact_is_made_again(workspace):
     """And nothing but what has need of it."""
     folders = (workspace.root / "artifacts" / "IndexBuilder" / "packages").iterdir()
     max(folders, key=lambda path: int(path.name)).rename(workspace.path / "lost")
