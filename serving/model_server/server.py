@@ -1,5 +1,6 @@
 """The model server: two protocols over the models of one directory."""
 
+import gc
 import os
 import socket
 import threading
@@ -96,6 +97,9 @@ class ModelServer:
         Raises:
           OSError: if the directory cannot be read.
         """
+        # The collection after each switch stops every thread; what is imported by now it need not look at.
+        gc.collect()
+        gc.freeze()
         self.models.poll()
         self._grpc.start()
         self._socket.listen()  # from here on requests wait for the thread, and are not turned away
