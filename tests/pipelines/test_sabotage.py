@@ -84,7 +84,8 @@ def candidate(workspace, first):
 
 
 @pytest.fixture
-def packages(candidate, tmp_path):
+def packages(workspace, candidate, tmp_path):
+    workspace.edit("components/retrieval_evaluator/component.py")  # else what it said of them before is cached
     shutil.copytree(candidate, tmp_path / "packages")
     yield candidate
     shutil.rmtree(candidate)
