@@ -85,7 +85,7 @@ def candidate(workspace, first):
 
 @pytest.fixture
 def packages(workspace, candidate, tmp_path):
-    workspace.edit("components/retrieval_evaluator/component.py")  # else what it said of them before is cached
+    workspace.edit("components/retrieval_evaluator/component.py")  # else it is cached
     shutil.copytree(candidate, tmp_path / "packages")
     yield candidate
     shutil.rmtree(candidate)
