@@ -6,6 +6,8 @@
 
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
+# A file's tests share what is costly to make and go in order; files go to as many processes as there are cores.
+PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 ROOT ?= runs/marketplace
 
 .PHONY: setup run check test lock
@@ -33,10 +35,10 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy pipelines components trainers schemas sources serving benchmarks
-	.venv/bin/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test: setup
-	.venv/bin/pytest
+	$(PYTEST)
 
 lock: setup
 	bin/uv pip compile setup.py --extra dev --extra bench --python-version 3.10 --generate-hashes \

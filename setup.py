@@ -37,7 +37,7 @@ setup(
         "typer",
     ],
     extras_require={
-        "dev": ["pytest", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"],
         # What `winnow bench index` measures ScaNN beside; nothing else imports them.
         "bench": ["hnswlib>=0.8,<0.9", "faiss-cpu>=1.15,<2"],
     },
