@@ -1,7 +1,6 @@
 """hnswlib and faiss, as one would set them up."""
 
 from collections.abc import Callable
-from typing import Any
 
 import faiss
 import hnswlib
@@ -49,18 +48,15 @@ class Faiss:
 
     def __init__(self, items: np.ndarray, factory: str, threads: int):
         faiss.omp_set_num_threads(threads)
-        self._index: Any = faiss.index_factory(DIMENSIONS, factory, faiss.METRIC_INNER_PRODUCT)
+        self._index = faiss.index_factory(DIMENSIONS, factory, faiss.METRIC_INNER_PRODUCT)
         self._index.train(items)
         self._index.add(items)
         faiss.omp_set_num_threads(1)
 
     def prepare(self, setting: Setting) -> Callable[[np.ndarray], np.ndarray]:
-        """`nprobe`: lists it opens; `k_factor`: how many times k candidates it scores exactly."""
-        lists = self._index
-        if "k_factor" in setting:
-            lists.k_factor = setting["k_factor"]
-            lists = faiss.downcast_index(lists.base_index)
-        lists.nprobe = setting["nprobe"]
+        """`nprobe`: lists it opens; `k_factor_rf`: how many times k candidates it scores exactly."""
+        for name, value in setting.items():
+            faiss.ParameterSpace().set_index_parameter(self._index, name, value)
         return lambda query: self._index.search(query[np.newaxis], DEPTH)[1][0]
 
     def read(self, answer: np.ndarray) -> np.ndarray:
@@ -76,4 +72,6 @@ def list_ef(step: float) -> list[Setting]:
 def list_nprobe(num_lists: int, step: float, *, refined: bool) -> list[Setting]:
     """The grid of `Faiss`; refined, if the best are scored exactly."""
     lists: list[Setting] = [{"nprobe": nprobe} for nprobe in grow(1, num_lists, step)]
-    return [{**setting, "k_factor": k} for setting in lists for k in (2, 4, 8, 16, 32)] if refined else lists
+    return (
+        [{**setting, "k_factor_rf": k} for setting in lists for k in (2, 4, 8, 16, 32)] if refined else lists
+    )

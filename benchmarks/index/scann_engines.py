@@ -12,12 +12,10 @@ from scann.scann_ops.py import scann_ops_pybind
 
 from benchmarks.index.data import DEPTH, DIMENSIONS, Asked
 from benchmarks.index.timing import Setting, grow
-from components.index_builder.package import EXCLUDE, RECOMMEND_SIGNATURE, RetrievalPackage
+from components.index_builder.package import DEFAULT_SIGNATURE, RetrievalPackage
 from components.index_builder.scann_index import ScannIndex, SearchSetting, configure, count_leaves, tune
 from schemas import features as f
 from trainers.retrieval import export
-
-_QUERY = "query"
 
 
 class BareScann:
@@ -44,10 +42,10 @@ class BareScann:
 
 
 class ServedScann:
-    """A SavedModel as the IndexBuilder writes it, asked through its signature.
+    """A SavedModel as the IndexBuilder writes it, asked through its default signature.
 
-    In place of the query tower stands a vector that is passed on: what is timed is the index, the exclusions
-    (none) and the item ids.
+    In place of the query tower stands one that reads the vector off the example: what is timed is the call,
+    the index and the item ids.
 
     Args:
       items: [N, D].
@@ -70,7 +68,7 @@ class ServedScann:
             item_ids = np.array([b"%09d" % row for row in range(len(self._items))])
             (path / "item_ids.txt").write_bytes(b"\n".join(item_ids) + b"\n")
             package = RetrievalPackage(
-                _load_passing_tower(path / "tower"),
+                _load_reading_tower(path / "tower"),
                 item_ids,
                 self._index,
                 self._items,
@@ -80,15 +78,8 @@ class ServedScann:
             )
             package.save(str(path / "package"))
             model = tf.saved_model.load(str(path / "package"))
-        none = tf.zeros([1, 0], tf.string)
-
-        def search(query: np.ndarray) -> np.ndarray:
-            answer = model.signatures[RECOMMEND_SIGNATURE](
-                **{_QUERY: tf.constant(query[np.newaxis]), EXCLUDE: none}
-            )
-            return answer[f.ITEM_ID].numpy()
-
-        return search
+        answer = model.signatures[DEFAULT_SIGNATURE]
+        return lambda query: answer(examples=tf.constant([query.tobytes()]))[f.ITEM_ID].numpy()
 
     def read(self, answer: np.ndarray) -> np.ndarray:
         """Ids are rows as text, and empty where nothing was found."""
@@ -104,20 +95,20 @@ def list_leaves_and_factor(num_items: int, step: float) -> list[Setting]:
     ]
 
 
-class _PassingTower(tf.Module):
-    """Has a query tower's signatures, and gives back the vector that it is given."""
+class _ReadingTower(tf.Module):
+    """Has a query tower's signatures; an example is the bytes of the query's vector."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return {export.VECTORS: tf.reshape(tf.io.decode_raw(examples, tf.float32), [-1, DIMENSIONS])}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, DIMENSIONS], tf.float32, _QUERY)])
+    @tf.function(input_signature=[tf.TensorSpec([None, DIMENSIONS], tf.float32, "query")])
     def query_vector_raw(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
         return {export.VECTORS: tf.identity(query)}
 
 
-def _load_passing_tower(path: Path) -> Any:
-    tower = _PassingTower()
+def _load_reading_tower(path: Path) -> Any:
+    tower = _ReadingTower()
     signatures = {
         export.QUERY_SIGNATURE: tower.query_vector,
         export.QUERY_RAW_SIGNATURE: tower.query_vector_raw,

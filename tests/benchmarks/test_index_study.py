@@ -141,8 +141,8 @@ EXHAUSTIVE = {
     "hnswlib": (lambda data: Hnsw(data.items, 16, 2), {"ef": 3000}, 0.999),
     "faiss, flat": (lambda data: Faiss(data.items, "IVF50,Flat", 2), {"nprobe": 50}, 1.0),
     "faiss, coded": (
-        lambda data: Faiss(data.items, "IVF50,PQ32x4fs,RFlat", 2),
-        {"nprobe": 50, "k_factor": 20},
+        lambda data: Faiss(data.items, "RR64,IVF50,PQ32x4fs,RFlat", 2),
+        {"nprobe": 50, "k_factor_rf": 20},
         1.0,
     ),
 }
@@ -154,7 +154,7 @@ def test_every_engine_finds_all_where_it_looks_everywhere(engine, data):
     searcher = build(data)
     assert find(searcher, setting, data) >= least
     if "leaves_to_search" in setting or "nprobe" in setting:
-        least_of_all = {"leaves_to_search": 1, "reorder_factor": 1.0, "nprobe": 1, "k_factor": 1}
+        least_of_all = {"leaves_to_search": 1, "reorder_factor": 1.0, "nprobe": 1, "k_factor_rf": 1}
         setting = {key: least_of_all[key] for key in setting}
         assert measure(searcher, [setting], data, rounds=2)[0].recall < 0.5, "the setting was without effect"
 
@@ -193,7 +193,7 @@ def test_measuring_asks_each_measured_query_and_pairs_rounds(data):
 def test_grids_grow_to_their_ends():
     assert grow(1, 8, 2.0) == [1, 2, 4, 8]
     assert list_nprobe(2, 2.0, refined=False) == [{"nprobe": 1}, {"nprobe": 2}]
-    assert {"nprobe": 2, "k_factor": 32} in list_nprobe(2, 2.0, refined=True)
+    assert {"nprobe": 2, "k_factor_rf": 32} in list_nprobe(2, 2.0, refined=True)
 
 
 def test_one_core_is_one_core_for_every_thread_and_given_back():
