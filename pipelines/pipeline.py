@@ -101,6 +101,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
     retrieval_evaluator = RetrievalEvaluator(
         packages=index_builder.outputs["packages"],
         live=live_model.outputs["live"],
+        transform_graph=transform.outputs["transform_graph"],
         impressions=ingest.outputs["impressions"],
         items=ingest.outputs["items"],
         exclude_seen=config.gates.exclude_seen,

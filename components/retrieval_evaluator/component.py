@@ -5,11 +5,12 @@
 
 from tfx.types import artifact_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation
+from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation, TransformGraph
 
 from components.index_builder.build import BRUTE_FORCE, SCANN, package_dir
-from components.live_model import VERSION_PROPERTY
+from components.live_model import VERSION_PROPERTY, package_folders
 from components.retrieval_evaluator.evaluate import ITEM_TO_ITEM, evaluate_packages
+from components.retrieval_evaluator.vocabularies import check_vocabularies
 
 CANDIDATE = "candidate"
 LIVE = "live"
@@ -20,6 +21,7 @@ HEADLINE_METRICS = ("recall_100", "ndcg_10")
 def RetrievalEvaluator(
     packages: InputArtifact[Model],
     live: InputArtifact[Model],
+    transform_graph: InputArtifact[TransformGraph],
     impressions: InputArtifact[Examples],
     items: InputArtifact[Examples],
     evaluation: OutputArtifact[ModelEvaluation],
@@ -31,12 +33,14 @@ def RetrievalEvaluator(
 
     The means in `HEADLINE_METRICS` are custom properties of the evaluation, for the lineage.
     """
-    models = {CANDIDATE: package_dir(packages.uri, BRUTE_FORCE)}
+    folders = package_folders(packages.uri)
+    check_vocabularies(folders.values(), transform_graph.uri)
+    models = {CANDIDATE: folders[BRUTE_FORCE]}
     if live.get_string_custom_property(VERSION_PROPERTY):
         models[LIVE] = package_dir(live.uri, BRUTE_FORCE)
     report = evaluate_packages(
         models,
-        {CANDIDATE: package_dir(packages.uri, SCANN)},
+        {CANDIDATE: folders[SCANN]},
         impressions.uri,
         [f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)],
         evaluation.uri,

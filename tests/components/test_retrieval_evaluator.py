@@ -360,7 +360,7 @@ def test_the_component_asks_no_repeat_where_seen_items_are_left_out(tmp_path, ex
     item_vectors[:, 0] = -np.arange(NUM_ITEMS)  # the first item is the best
     artifacts = {
         name: standard_artifacts.Model() if name in ("packages", "live") else standard_artifacts.Examples()
-        for name in ("packages", "live", "impressions", "items")
+        for name in ("packages", "live", "transform_graph", "impressions", "items")
     }
     evaluation = standard_artifacts.ModelEvaluation()
     for name, artifact in {**artifacts, "evaluation": evaluation}.items():

@@ -111,7 +111,10 @@ def test_a_vocabulary_of_another_run(workspace, packages):
         path = Path(package_dir(packages, flavour)) / "assets" / "item_id"
         lines = np.array(path.read_bytes().splitlines())
         path.write_bytes(b"\n".join(np.random.default_rng(0).permutation(lines)) + b"\n")
-    assert "recall_100, against popularity" in block(workspace)
+    message = fail(workspace)
+    assert (
+        "RetrievalEvaluator failed" in message and "assets/item_id: not the vocabulary of this run" in message
+    )
 
 
 def test_packages_changed_after_the_gate(workspace, packages):
