@@ -21,8 +21,8 @@ EASE_L2 = (50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 5000.0)
 KNN_NEIGHBOURS = (50, 100, 200, 500, 1000, 2000)
 KNN_SHRINKAGE = (0.0, 5.0, 20.0, 100.0, 300.0)
 
-# From the data and a seed: the ranker, and what was chosen on the evaluation split.
-Build = Callable[["BenchmarkData", int], tuple["Ranker", dict[str, Any]]]
+# From a study's data and a seed: what its data measures, and what was chosen without the test split.
+Build = Callable[[Any, int], tuple[Any, dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,15 +4,12 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.retrieval.models import ModelSpec
 from benchmarks.retrieval.results import ResultStore
 
-if TYPE_CHECKING:
-    from benchmarks.retrieval.data import BenchmarkData
-
-_DATA_MODULE = "benchmarks.retrieval.data"
+_TEST = "test"  # the split of every study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +41,17 @@ class Study:
       data_key: everything the data depends on; JSON values.
       load_data: prepares and opens the data; called only when something has to be computed.
       fingerprint: a hash of the code of modules.
+      data_module: the module of what `load_data` returns: it has `measure` and `describe`.
+      headline: the metric that is reported on the way.
     """
 
     models: Sequence[ModelSpec]
     seeds: Sequence[int]
     data_key: Mapping[str, Any]
-    load_data: Callable[[], "BenchmarkData"]
+    load_data: Callable[[], Any]
     fingerprint: Callable[..., str]
+    data_module: str = "benchmarks.retrieval.data"
+    headline: str = "recall_100"
 
 
 def run_study(
@@ -66,11 +67,11 @@ def run_study(
     Returns:
       all results, in the order of the models and seeds; and `BenchmarkData.describe`.
     """
-    base = {"data": dict(study.data_key), "protocol": study.fingerprint(_DATA_MODULE)}
+    base = {"data": dict(study.data_key), "protocol": study.fingerprint(study.data_module)}
     facts, _ = store.fetch({**base, "kind": "facts"}, lambda: study.load_data().describe())
     results = []
     for model in study.models:
-        code = study.fingerprint(_DATA_MODULE, *model.modules)
+        code = study.fingerprint(study.data_module, *model.modules)
         for seed in study.seeds if model.is_seeded else study.seeds[:1]:
             depends_on = {
                 **base,
@@ -82,24 +83,23 @@ def run_study(
             values, was_there = store.fetch(depends_on, functools.partial(_measure, study, model, seed))
             measured = Measured(**values)
             results.append(measured)
-            report(_describe(measured, model.is_seeded, was_there))
+            report(_describe(measured, study.headline, model.is_seeded, was_there))
     return results, facts
 
 
 def _measure(study: Study, model: ModelSpec, seed: int) -> dict[str, Any]:
-    from benchmarks.retrieval.data import TEST
-
     data = study.load_data()
     start = time.monotonic()
     ranker, chosen = model.build(data, seed)
-    users = data.measure(ranker, TEST).to_dict("list")
+    users = data.measure(ranker, _TEST).to_dict("list")
     seconds = round(time.monotonic() - start, 1)
     return dataclasses.asdict(Measured(model.name, seed, chosen, seconds, users))
 
 
-def _describe(measured: Measured, is_seeded: bool, was_there: bool) -> str:
-    recalls = measured.users["recall_100"]
+def _describe(measured: Measured, headline: str, is_seeded: bool, was_there: bool) -> str:
+    values = measured.users[headline]
     seed = f" seed {measured.seed}" if is_seeded else ""
     how = "measured before" if was_there else f"{measured.seconds:.0f} s"
     chosen = f", {measured.chosen}" if measured.chosen else ""
-    return f"{measured.model}{seed}: recall@100 {sum(recalls) / len(recalls):.4f} ({how}){chosen}"
+    mean = sum(values) / len(values)
+    return f"{measured.model}{seed}: {headline} {mean:.4f} over users ({how}){chosen}"

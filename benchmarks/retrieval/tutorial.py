@@ -44,7 +44,11 @@ class TutorialModel(tfrs.Model):
 
     def score(self, batch: QueryBatch) -> np.ndarray:
         """Inner products [Q, N] with every item of the catalogue."""
-        users = self._user_model(tf.constant(batch.users))
+        return self.score_users(batch.users)
+
+    def score_users(self, user_ids: np.ndarray) -> np.ndarray:
+        """The same for users [Q] by their ids."""
+        users = self._user_model(tf.constant(user_ids))
         return tf.matmul(users, self._item_model(self._item_ids), transpose_b=True).numpy()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.commands.bench_movielens import leave_last_out, movielens_tutorial
 from pipelines.root_lock import lock_root
 
 if TYPE_CHECKING:
@@ -149,6 +150,10 @@ def index(
         save_plot(summary, plot)
     if as_json:
         typer.echo(json.dumps(summary))
+
+
+app.command()(movielens_tutorial)
+app.command()(leave_last_out)
 
 
 def _say(text: str) -> None:

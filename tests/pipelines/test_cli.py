@@ -290,6 +290,7 @@ def test_what_was_stopped_is_not_called_a_defect(monkeypatch, capsys, number, wr
         *([], ["simulate"], ["import"], ["import", "movielens"], ["import", "amazon"], ["import", "events"]),
         *(["run"], ["recommend"], ["similar"], ["serve"], ["lineage"], ["bench"]),
         *(["bench", "retrieval"], ["bench", "index"]),
+        *(["bench", "movielens-tutorial"], ["bench", "leave-last-out"]),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):

@@ -37,6 +37,9 @@ class TowersConfig:
     # Loss
     temperature: Annotated[float, Field(gt=0)] = 0.06
     num_uniform_negatives: Annotated[int, Field(ge=0)] = 1024  # besides those in the batch
+    # Whether what a user clicked is no negative of the user's rows. Where nobody clicks an item twice, False
+    # lets the model learn that: the seen items get low scores, without being removed
+    mask_clicked: bool = True
 
     # Training
     batch_size: Positive = 256

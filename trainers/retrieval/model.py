@@ -153,7 +153,9 @@ class RetrievalModel(tfrs.Model):
             ),
             score_mask=make_score_mask(
                 candidate_ids, inputs[USER_INDEX], inputs[HISTORY_ITEM_INDEX], num_in_batch
-            ),
+            )
+            if self.config.mask_clicked
+            else None,
             compute_metrics=False,
         )
 

@@ -14,7 +14,38 @@ METRIC = "val_recall"
 _SCORE_BATCH = 512
 
 
-class Selection(tf.keras.callbacks.Callback):
+class Averaging(tf.keras.callbacks.Callback):
+    """Keeps the moving average of the weights after the newest epoch, see `WeightAverage`.
+
+    Args:
+      averaging: momentum of the average.
+    """
+
+    def __init__(self, averaging: float):
+        super().__init__()
+        self._averaging = averaging
+        self.best_epoch = 0
+        self.best_weights: list[np.ndarray] = []
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        self._average = WeightAverage(self.model, self._averaging)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        self._average.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        with self._average.applied():
+            self._look(epoch, logs)
+
+    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
+        """Looks at the averaged weights, which the model has for the time of the call."""
+        self.best_epoch, self.best_weights = epoch, self.model.get_weights()
+
+
+class Selection(Averaging):
     """Ranks on the evaluation split after each epoch, keeps the best weights, stops in time.
 
     The figure is the gate's as far as a trainer can know it: a mean over users, of recall at 10 and at
@@ -38,27 +69,15 @@ class Selection(tf.keras.callbacks.Callback):
         patience: int,
         averaging: float,
     ):
-        super().__init__()
-        self._averaging = averaging
+        super().__init__(averaging)
         self._positives = positives
         self._patience = patience
         self._users, self._targets, self._catalogue = _collect_targets(positives, catalogue)
         self.best_recall = -1.0
-        self.best_epoch = 0
-        self.best_weights: list[np.ndarray] = []
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        self._average = WeightAverage(self.model, self._averaging)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        self._average.update()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keras' hook."""
-        with self._average.applied():
-            self._look(epoch, logs)
+        super().on_epoch_end(epoch, logs)
         self.model.stop_training = epoch - self.best_epoch >= self._patience
 
     def _look(self, epoch: int, logs: dict[str, float] | None) -> None:

@@ -3,16 +3,16 @@
 import dataclasses
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from trainers.preprocessing import encoded_features
+from trainers.preprocessing import EncodedFeature, encoded_features
 from trainers.retrieval import data, item_to_item
 from trainers.retrieval.config import ItemToItemConfig, TowersConfig
 from trainers.retrieval.model import ITEM_INDEX, RetrievalModel
-from trainers.retrieval.selection import Selection
+from trainers.retrieval.selection import Averaging, Selection
 from trainers.retrieval.spectral import compute_item_factors
 
 
@@ -23,7 +23,7 @@ class TrainingResult:
     Attributes:
       model: with the weights of the best epoch.
       history: per epoch: loss and `selection.METRIC`.
-      best_epoch: from 0, see `selection.Selection`.
+      best_epoch: from 0, see `selection.Selection`; the last one where there was nothing to choose by.
     """
 
     model: RetrievalModel
@@ -53,7 +53,6 @@ def train_and_evaluate(
     Raises:
       NoPositivesError: if there is nothing to learn from.
     """
-    tf.keras.utils.set_random_seed(config.seed)
     features = encoded_features(transform_output)
     spec = transform_output.transformed_feature_spec()
     if isinstance(config, ItemToItemConfig):
@@ -65,10 +64,40 @@ def train_and_evaluate(
         features = item_to_item.anchor_features(features)
     else:
         train_rows, eval_rows = (data.make_rows(x, spec, features) for x in (train_patterns, eval_patterns))
-    items = data.collect_items(train_rows, features)
-    # The gate asks for no repeat either; a model chosen by them would be one that knows the past by heart.
-    eval_positives = data.leave_out_repeats(data.select_positives(eval_rows))
 
+    def warm_start(model: RetrievalModel) -> None:
+        if warm_start_dir:
+            from trainers.retrieval.warm_start import load_weights
+
+            load_weights(model, warm_start_dir, transform_output)
+
+    return train_towers(config, features, train_rows, eval_rows, log_dir=log_dir, start=warm_start)
+
+
+def train_towers(
+    config: TowersConfig,
+    features: Sequence[EncodedFeature],
+    train_rows: tf.data.Dataset,
+    eval_rows: tf.data.Dataset | None,
+    *,
+    log_dir: str | None = None,
+    start: Callable[[RetrievalModel], None] | None = None,
+) -> TrainingResult:
+    """Trains on rows as `data.make_rows` makes them; see `train_and_evaluate`.
+
+    Args:
+      config: the model's configuration.
+      features: what the rows hold.
+      train_rows: for training.
+      eval_rows: for the choice of the epoch; None keeps the last epoch's weights.
+      log_dir: for TensorBoard; None logs nothing.
+      start: may give the model, its variables created, other weights to start from.
+
+    Raises:
+      NoPositivesError: if there is nothing to learn from.
+    """
+    tf.keras.utils.set_random_seed(config.seed)
+    items = data.collect_items(train_rows, features)
     model = RetrievalModel(features, items.catalogue, items.positive_share, config)
     steps = max(items.num_positives // config.batch_size, 1) * config.max_epochs
     model.compile(
@@ -87,21 +116,21 @@ def train_and_evaluate(
         if config.spectral_start:
             factors = compute_item_factors(items.clicks, config.embedding_dim, config.seed)
             model.tables.start_from(ITEM_INDEX, factors * config.spectral_start)
-        if warm_start_dir:
-            from trainers.retrieval.warm_start import load_weights
-
-            load_weights(model, warm_start_dir, transform_output)
-        selection = Selection(
-            eval_positives.cache(os.path.join(cache, "eval")),
-            items.catalogue,
-            config.patience_epochs,
-            config.weight_averaging,
-        )
-        history = model.fit(
-            batches,
-            epochs=config.max_epochs,
-            verbose=0,
-            callbacks=[selection, tf.keras.callbacks.TensorBoard(log_dir, write_graph=False)],
-        )
-    model.set_weights(selection.best_weights)
-    return TrainingResult(model, history.history, selection.best_epoch)
+        if start:
+            start(model)
+        averaging: Averaging
+        if eval_rows is None:
+            averaging = Averaging(config.weight_averaging)
+        else:
+            # The gate asks for no repeat either; a model chosen by them would know the past by heart.
+            eval_positives = data.leave_out_repeats(data.select_positives(eval_rows))
+            averaging = Selection(
+                eval_positives.cache(os.path.join(cache, "eval")),
+                items.catalogue,
+                config.patience_epochs,
+                config.weight_averaging,
+            )
+        logs = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False)] if log_dir else []
+        history = model.fit(batches, epochs=config.max_epochs, verbose=0, callbacks=[averaging, *logs])
+    model.set_weights(averaging.best_weights)
+    return TrainingResult(model, history.history, averaging.best_epoch)

@@ -135,3 +135,18 @@ def test_unknown_items_sink_below_what_is_clicked():
     query = model.query_tower({name: tf.constant(values) for name, values in queries.items()})
     unknown_score = float(tf.matmul(query, unknown, transpose_b=True)[0, 0])
     assert never.max() < unknown_score < clicked.min()
+
+
+def test_what_was_clicked_is_a_negative_only_if_told_so():
+    """The row's history holds every other item: masked, nothing is left that it could lose to."""
+    others = list(range(2, NUM_ITEMS + 1))
+    row = {USER_INDEX: np.array([1]), ITEM_INDEX: np.array([1])}
+    row[HISTORY_ITEM_INDEX] = _history([others], NUM_ITEMS - 1)
+    losses = []
+    for mask_clicked in (True, False):
+        tf.keras.utils.set_random_seed(1)
+        config = _config(mask_clicked=mask_clicked)
+        model = RetrievalModel(FEATURES, CATALOGUE, np.full(NUM_ITEMS + 1, 1 / NUM_ITEMS), config)
+        losses.append(float(model.compute_loss({name: tf.constant(x) for name, x in row.items()})))
+    assert losses[0] == 0.0
+    assert losses[1] > 0.1
