@@ -126,16 +126,16 @@ def test_packages_changed_after_the_gate(workspace, packages):
 
 
 def test_weights_that_are_nan(workspace):
-    old = "model.set_weights(selection.best_weights)"
-    new = "model.set_weights([w * float('nan') for w in selection.best_weights])"
+    old = "model.set_weights(averaging.best_weights)"
+    new = "model.set_weights([w * float('nan') for w in averaging.best_weights])"
     with spoiled_code(workspace, "trainers/retrieval/train.py", old, new):
         message = fail(workspace)
     assert "IndexBuilder failed" in message and "gives NaN or infinite vectors" in message
 
 
 def test_a_model_trained_on_one_batch(workspace):
-    file, old = "trainers/retrieval/train.py", "            batches,\n            epochs=config.max_epochs"
-    with spoiled_code(workspace, file, old, "            batches.take(1),\n            epochs=1"):
+    old = "model.fit(batches, epochs=config.max_epochs"
+    with spoiled_code(workspace, "trainers/retrieval/train.py", old, "model.fit(batches.take(1), epochs=1"):
         assert "recall_100, against popularity" in block(workspace)
 
 
