@@ -56,7 +56,7 @@ class Point:
       setting: of the engine.
       recall: mean over the queries of the right share of `DEPTH` answers.
       speedups: how many times the exact scan's queries per second, of each round.
-      cpu_speedups: the same in processor time, which other jobs of the machine do not lengthen.
+      cpu_speedups: the same in processor time, which waiting for other jobs does not lengthen.
       scan_qps: the exact scan's queries per second, of each round.
       p50_ms: median latency.
       p99_ms: its 99th percentile.
