@@ -31,9 +31,10 @@ class QueryTower(tf.keras.Model):
     def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: TowersConfig):
         super().__init__(name="query_tower")
         self._history_features = [x for x in features if x.is_list]
+        self._other_features = [x for x in features if not x.is_list]
         self._tables = tables
         self._embedding = FeatureEmbedding(
-            [x for x in features if not x.is_list], tables, config.query_dropout, name="query_features"
+            self._other_features, tables, config.query_dropout, name="query_features"
         )
         if isinstance(config, RetrievalConfig):
             self._event_dropout = config.event_dropout
@@ -47,7 +48,9 @@ class QueryTower(tf.keras.Model):
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Maps a batch of encoded features to [B, output_dim]."""
-        parts = [self._embedding(inputs, training=training)]
+        parts = []
+        if self._other_features:
+            parts.append(self._embedding(inputs, training=training))
         if self._history_features:
             mask = inputs[self._history_features[0].name] != PADDING
             if training:
@@ -92,6 +95,9 @@ class RetrievalModel(tfrs.Model):
         negatives are drawn from it.
       positive_share: [1 + number of training items] each item index' share of the training positives.
       config: the model's configuration.
+
+    Raises:
+      ValueError: if the configuration leaves a tower without a feature.
     """
 
     def __init__(
@@ -106,6 +112,12 @@ class RetrievalModel(tfrs.Model):
         enabled = [x for x in features if x.group not in config.disabled_groups]
         self.query_features = [x for x in enabled if x.role is f.Role.QUERY]
         self.candidate_features = [x for x in enabled if x.role is f.Role.CANDIDATE]
+        for side, left in (("query", self.query_features), ("candidate", self.candidate_features)):
+            if not left:
+                raise ValueError(
+                    f"disabled_groups {list(config.disabled_groups)} leave the {side} tower no feature; "
+                    "leave at least one group of its features on"
+                )
         sizes = {x.table: x.size for x in (*self.query_features, *self.candidate_features) if x.size}
         self.tables = EmbeddingTables(sizes, config.embedding_dim, name="tables")
         self.query_tower = QueryTower(self.query_features, self.tables, config)

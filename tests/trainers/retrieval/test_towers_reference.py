@@ -1,5 +1,7 @@
 """Both towers against a plain NumPy reference: eager, in a graph, and reloaded from a SavedModel."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -117,8 +119,8 @@ class Reference:
         return vectors
 
     def query(self, features, inputs):
-        parts = [self.features([x for x in features if not x.is_list], inputs)]
-        history = [x for x in features if x.is_list]
+        history, others = ([x for x in features if x.is_list is is_list] for is_list in (True, False))
+        parts = [self.features(others, inputs)] if others else []
         if history:
             parts.append(self.pooled(history, inputs))
         return self.top(np.concatenate(parts, axis=1), "query_top")
@@ -273,3 +275,26 @@ def test_disabled_groups_are_not_seen(marketplace, model):
     expected = bare.query_tower(_constant(inputs))
     for changed in (other, same_user):
         np.testing.assert_array_equal(bare.query_tower(_constant(changed)), expected)
+
+
+def _groups(features, role):
+    return {x.group for x in features if x.role is role}
+
+
+def test_a_query_of_a_history_alone_is_the_reference(marketplace):
+    """As on a data set that says nothing of its users."""
+    others = _groups(marketplace.features, f.Role.QUERY) - {"history"}
+    config = dataclasses.replace(CONFIG, disabled_groups=tuple(sorted(others - {"item_id"})))
+    model = _make_model(marketplace, marketplace.features, config)
+    assert all(x.is_list for x in model.query_features)
+    inputs = _inputs(marketplace, model.query_features, list(EDGE_CASES.values()))
+    expected = Reference(model).query(model.query_features, inputs)
+    assert_equal(model.query_tower(_constant(inputs)), expected)
+
+
+@pytest.mark.parametrize("role", [f.Role.QUERY, f.Role.CANDIDATE])
+def test_a_tower_without_a_feature_is_refused(marketplace, role):
+    groups = tuple(sorted(_groups(marketplace.features, role)))
+    message = rf"disabled_groups \['{groups[0]}'.* leave the {role.name.lower()} tower"
+    with pytest.raises(ValueError, match=message):
+        RetrievalModel(marketplace.features, {}, np.ones(1), RetrievalConfig(disabled_groups=groups))
