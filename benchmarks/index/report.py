@@ -12,13 +12,12 @@ from benchmarks.index.engines import ENGINES, SERVED
 
 
 def describe_protocol(summary: Mapping[str, Any]) -> str:
-    """What was measured, in two lines."""
-    protocol, machine = summary["protocol"], summary["machine"]
+    """What was measured, on what."""
+    protocol = summary["protocol"]
     return (
         f"{protocol['items']:,} unit vectors of {DIMENSIONS} dimensions, the {DEPTH} best by inner product, "
-        f"one query at a time on one core;\n{protocol['queries']:,} queries in {protocol['rounds']} rounds. "
-        f"{machine['processor']}; scann {machine['scann']}, hnswlib {machine['hnswlib']}, "
-        f"faiss {machine['faiss-cpu']}, numpy {machine['numpy']}"
+        f"one query at a time on one core;\n{protocol['queries']:,} queries in {protocol['rounds']} rounds.\n"
+        f"{summary['machine']}"
     )
 
 

@@ -2,21 +2,19 @@
 
 import dataclasses
 import functools
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.index.data import DISTRIBUTIONS, SearchData, make_search_data
 from benchmarks.index.engines import Variant, list_variants
 from benchmarks.index.timing import Point, measure
+from benchmarks.machine import describe_machine
 from benchmarks.retrieval.results import ResultStore
 
 # The recall of each distribution that is asked of the engines; the others draw the curve.
 ASKED_RECALLS = {"clustered": 0.99, "spectrum": 0.98, "isotropic": 0.95}
-_VERSIONS = ("scann", "tensorflow", "hnswlib", "faiss-cpu", "numpy")
+PACKAGES = ("scann", "tensorflow", "hnswlib", "faiss-cpu", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +88,7 @@ def run_study(
       all results.
     """
     results = []
-    base = {"protocol": dataclasses.asdict(protocol), "machine": describe_machine()}
+    base = {"protocol": dataclasses.asdict(protocol), "machine": describe_machine(PACKAGES)}
     loads = {
         name: functools.cache(functools.partial(_load, protocol, name, report)) for name in DISTRIBUTIONS
     }
@@ -134,15 +132,3 @@ def _describe(measured: Measured, was_there: bool) -> str:
     recalls = [point.recall for point in measured.points]
     spread = f"recall {min(recalls):.3f} to {max(recalls):.3f}" if recalls else "no setting of use"
     return f"{measured.distribution}, {measured.engine} {measured.variant}: {spread} ({how})"
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures hold for: the processor, the system, and the versions of the engines."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": len(models),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _VERSIONS},
-    }

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.index.engines import ENGINES, SERVED
-from benchmarks.index.study import ASKED_RECALLS, Measured, Protocol, describe_machine
+from benchmarks.index.study import ASKED_RECALLS, PACKAGES, Measured, Protocol
+from benchmarks.machine import describe_machine
 
 MOST_RECALL = 0.99999  # where 1 stands on a scale of log(1 - recall)
 
@@ -44,7 +45,7 @@ def summarize(results: Sequence[Measured], protocol: Protocol) -> dict[str, Any]
         "seed": protocol.seed,
         "asked_recall": ASKED_RECALLS,
     }
-    summary["machine"] = describe_machine()
+    summary["machine"] = describe_machine(PACKAGES)
     return summary
 
 

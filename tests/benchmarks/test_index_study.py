@@ -266,7 +266,7 @@ def test_the_study_as_json_table_and_picture(cheap_variants, tmp_path, capsys):
         for engine in summary[distribution].values():
             assert engine["recall_100"] == pytest.approx(1.0, abs=0.01) and engine["qps"] > 0
         assert summary[distribution]["scann_served"]["setting"] == {"target": asked}
-    assert summary["machine"]["cores"] >= 1 and summary["machine"]["scann"]
+    assert "cores" in summary["machine"] and "hnswlib" in summary["machine"]
     capsys.readouterr()
     print_report(summary)
     printed = capsys.readouterr().out
