@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.bench_movielens import leave_last_out, movielens_tutorial
+from pipelines.commands import bench_movielens
+from pipelines.commands import bench_options as options
 from pipelines.root_lock import lock_root
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure models beside what one would pick instead.", no_args_is_help=True)
 
-DEFAULT_ROOT = Path("runs/bench")
-FULL_SEEDS = 5
-
 
 @app.command()
 def retrieval(
@@ -33,18 +31,12 @@ def retrieval(
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
     ] = None,
-    root: Annotated[
-        Path, typer.Option("--root", help="Directory of artifacts and results.", resolve_path=True)
-    ] = DEFAULT_ROOT,
+    root: options.Root = options.DEFAULT_ROOT,
     *,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the models that have one.")] = 3,
-    full: Annotated[bool, typer.Option("--full", help=f"The full study: {FULL_SEEDS} seeds.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the results as one line of JSON, last.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw a picture.", show_default=False)
-    ] = None,
+    seeds: options.Seeds = 3,
+    full: options.Full = False,
+    as_json: options.Json = False,
+    plot: options.Plot = None,
 ) -> None:
     """Winnow's retrieval against popularity, random, item-kNN, EASE and the TFRS tutorial's model.
 
@@ -65,18 +57,17 @@ def retrieval(
     has_oracle = manifest.synthetic and (log.path / ORACLE_DIR).is_dir()
     models = list_models(settings.retrieval, settings.index.depth, has_oracle=has_oracle)
     first = settings.retrieval.seed
-    num_seeds = max(seeds, FULL_SEEDS) if full else seeds
     with ExitStack() as stack:
         loader = _DataLoader(log, settings, paths, stack)
         study = Study(
             models=models,
-            seeds=range(first, first + num_seeds),
+            seeds=range(first, first + options.count_seeds(seeds, full)),
             data_key=_make_data_key(log, settings),
             load_data=loader.load,
             fingerprint=compute_code_fingerprint,
         )
         store = ResultStore(paths.root / "bench" / "retrieval")
-        results, facts = run_study(study, store, _say)
+        results, facts = run_study(study, store, options.say)
 
     from benchmarks.retrieval.report import print_report
     from benchmarks.retrieval.summary import summarize
@@ -100,20 +91,14 @@ def retrieval(
 
 @app.command()
 def index(
-    root: Annotated[
-        Path, typer.Option("--root", help="Directory of results.", resolve_path=True)
-    ] = DEFAULT_ROOT,
+    root: options.Root = options.DEFAULT_ROOT,
     *,
     items: Annotated[int, typer.Option(min=2000, help="Vectors of each distribution.")] = 1_000_000,
     full: Annotated[
         bool, typer.Option("--full", help="Three times the queries and rounds, and denser curves.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the results as one line of JSON, last.")
-    ] = False,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw a picture.", show_default=False)
-    ] = None,
+    as_json: options.Json = False,
+    plot: options.Plot = None,
 ) -> None:
     """The served ScaNN index against an exact scan, ScaNN bare, hnswlib and faiss, on one core.
 
@@ -142,7 +127,7 @@ def index(
     protocol = Protocol(num_items=items)
     protocol = make_full(protocol) if full else protocol
     store = ResultStore(root / "bench" / "index")
-    summary = summarize(run_study(protocol, store, compute_code_fingerprint, _say), protocol)
+    summary = summarize(run_study(protocol, store, compute_code_fingerprint, options.say), protocol)
     print_report(summary)
     if plot is not None:
         from benchmarks.index.plot import save_plot
@@ -152,12 +137,8 @@ def index(
         typer.echo(json.dumps(summary))
 
 
-app.command()(movielens_tutorial)
-app.command()(leave_last_out)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+for name, description in bench_movielens.DESCRIPTIONS.items():
+    app.command(name, help=description)(bench_movielens.movielens)
 
 
 def _make_data_key(log: "EventLog", config: "RunConfig") -> dict[str, Any]:
