@@ -31,7 +31,7 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
 
 
 def print_report(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> None:
-    """Prints both tables and the notes on stdout."""
+    """Prints both tables, the notes and the machine on stdout."""
     console = Console(markup=False, highlight=False)
     console.print(describe_protocol(summary["protocol"]))
     console.print(_make_metric_table(summary, models))
@@ -41,6 +41,7 @@ def print_report(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> Non
             console.print(f"{model.name}: {model.note}.")
         for chosen in summary["protocol"]["chosen_on_eval_split"].get(model.name, []):
             console.print(f"{model.name}, chosen on the eval split: {_format_chosen(chosen)}.")
+    console.print(summary["protocol"]["machine"])
 
 
 def _make_metric_table(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> Table:

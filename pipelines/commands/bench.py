@@ -44,6 +44,7 @@ def retrieval(
     what is measured is kept under ROOT/bench/retrieval.
     """
     from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
+    from benchmarks.machine import describe_machine
     from benchmarks.retrieval.models import list_models
     from benchmarks.retrieval.results import ResultStore
     from benchmarks.retrieval.study import Study, run_study
@@ -78,6 +79,7 @@ def retrieval(
         "synthetic": manifest.synthetic,
         "split": "by time",
         "seen_removed": settings.gates.exclude_seen,
+        "machine": describe_machine(options.PACKAGES),
     }
     summary = summarize(results, protocol)
     print_report(summary, models)

@@ -23,7 +23,7 @@ from sources.marketplace import MarketplaceConfig, Oracle, simulate
 from trainers.retrieval.config import RetrievalConfig
 
 ROOT = Path(__file__).parents[2]
-PROTOCOL = {"source": "blocks", "synthetic": True, "seen_removed": True}
+PROTOCOL = {"source": "blocks", "synthetic": True, "seen_removed": True, "machine": "a machine"}
 
 
 def build_noisy_popularity(data, seed):
@@ -77,7 +77,8 @@ def test_every_baseline_runs_and_a_second_run_builds_nothing(blocks, models, tmp
     assert set(summary["comparisons"]) == {model.name for model in models[1:]}
     json.dumps(summary, allow_nan=False)
     print_report(summary, models)
-    assert "SYNTHETIC" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "SYNTHETIC" in out and out.endswith("a machine\n")
     save_plot(summary, models, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
@@ -210,6 +211,9 @@ def test_bench_retrieval_end_to_end(market, tmp_path):
     assert summary["protocol"]["synthetic"] is True
     assert summary["protocol"]["seen_removed"] is True
     assert summary["protocol"]["seeds"] == [1, 2]
+    machine = summary["protocol"]["machine"]
+    assert "Python 3.10" in machine and "tensorflow 2" in machine
+    assert machine in " ".join(first.stdout.splitlines()[:-1])
     assert summary[WINNOW]["all"]["recall_100"]["sd"] > 0
     assert summary["oracle"]["all"]["recall_100"]["mean"] > summary["popularity"]["all"]["recall_100"]["mean"]
     assert second.stderr.count("measured before") == len(files) - 1
