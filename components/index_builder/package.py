@@ -1,6 +1,6 @@
 """What is pushed: the query tower and the catalogue's indexes, for users and for items, as one SavedModel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ SIMILAR_SIGNATURE = "similar"
 QUERY_SIGNATURE = export.QUERY_SIGNATURE
 EXCLUDE = "exclude_item_id"
 SCORES = "scores"
+MAX_ROWS = 1024  # of a request: the exact index takes 4 bytes for each row and item
 
 # (queries [B, D], k) -> (scores [B, k], rows of the catalogue [B, k])
 Search = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -97,7 +98,7 @@ class RetrievalPackage(tf.Module):
     def _answer(
         self, search: Search, queries: tf.Tensor, exclude: tf.Tensor | None = None
     ) -> dict[str, tf.Tensor]:
-        """Searches deeper by the number of exclusions, then drops them.
+        """Searches deeper by the number of items excluded, then drops them; linear in both, but for sorting.
 
         Args:
           search: the index to ask.
@@ -110,13 +111,15 @@ class RetrievalPackage(tf.Module):
         """
         k = tf.constant(self._depth)
         if exclude is not None:
-            k = tf.minimum(k + tf.shape(exclude)[1], self._num_items)
+            excluded = tf.cast(self._rows.lookup(exclude), tf.int32)
+            counts = tf.math.count_nonzero(excluded >= 0, axis=1, dtype=tf.int32)
+            most = tf.maximum(tf.reduce_max(counts), 0)  # of no rows, the largest count is the smallest int
+            k = tf.minimum(k + most, self._num_items)
         scores, rows = search(queries, k)
         # An index may return fewer than k: it fills with rows outside the catalogue or NaN distances.
         usable = (rows >= 0) & (rows < self._num_items) & ~tf.math.is_nan(scores)
         if exclude is not None:
-            excluded = tf.cast(self._rows.lookup(exclude), tf.int32)
-            usable &= ~tf.reduce_any(rows[:, :, tf.newaxis] == excluded[:, tf.newaxis, :], axis=2)
+            usable &= ~_contains(excluded, rows)
         best, place = tf.math.top_k(tf.where(usable, scores, scores.dtype.min), self._depth)
         rows = tf.gather(tf.where(usable, rows, self._num_items), place, batch_dims=1)
         return {f.ITEM_ID: tf.gather(self._item_ids, rows), SCORES: best}
@@ -124,7 +127,8 @@ class RetrievalPackage(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best items for serialized tf.Examples [B] with the query features."""
-        queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
+        with tf.control_dependencies([_check_rows({export.EXAMPLES: examples})]):
+            queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
         return self._answer(self._search, queries)
 
     @tf.function(
@@ -137,13 +141,15 @@ class RetrievalPackage(tf.Module):
         self, examples: tf.Tensor, exclude_item_id: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """The same without the items [B, E] named in `exclude_item_id`."""
-        queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
+        with tf.control_dependencies([_check_rows({export.EXAMPLES: examples, EXCLUDE: exclude_item_id})]):
+            queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
         return self._answer(self._search, queries, exclude_item_id)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The query tower alone: vectors [B, D]."""
-        return self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)
+        with tf.control_dependencies([_check_rows({export.EXAMPLES: examples})]):
+            return self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)
 
     @tf.function(
         input_signature=[
@@ -153,9 +159,10 @@ class RetrievalPackage(tf.Module):
     )
     def similar(self, item_id: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """What goes best with each item [B], without itself and the excluded; none for an unknown id."""
-        rows = self._rows.lookup(item_id)
+        with tf.control_dependencies([_check_rows({f.ITEM_ID: item_id, EXCLUDE: exclude_item_id})]):
+            rows = self._rows.lookup(item_id)
+            exclude = tf.concat([item_id[:, tf.newaxis], exclude_item_id], axis=1)
         queries = tf.gather(self._anchors, tf.maximum(rows, 0))
-        exclude = tf.concat([item_id[:, tf.newaxis], exclude_item_id], axis=1)
         answer = self._answer(self._search_similar, queries, exclude)
         known = (rows >= 0)[:, tf.newaxis]
         return {
@@ -171,8 +178,10 @@ class RetrievalPackage(tf.Module):
 
         @tf.function
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            exclude = inputs.pop(EXCLUDE)
-            return self._answer(self._search, from_raw(**inputs)[export.VECTORS], exclude)
+            with tf.control_dependencies([_check_rows(inputs)]):
+                exclude = inputs.pop(EXCLUDE)
+                queries = from_raw(**inputs)[export.VECTORS]
+            return self._answer(self._search, queries, exclude)
 
         return answer.get_concrete_function(**signature)
 
@@ -190,3 +199,20 @@ class RetrievalPackage(tf.Module):
             },
             options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
         )
+
+
+def _check_rows(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
+    """Refuses inputs that differ in their number of rows, or have more than `MAX_ROWS`.
+
+    Without it a short input is repeated for all rows in one place and fails obscurely in the next.
+    """
+    sizes = tf.stack([tf.shape(values)[0] for values in inputs.values()])
+    is_right = (sizes[0] <= MAX_ROWS) & tf.reduce_all(sizes == sizes[0])
+    wanted = f"{', '.join(inputs)}: expected equally many rows of each, {MAX_ROWS} at most, got"
+    return tf.debugging.Assert(is_right, [wanted, sizes], summarize=len(inputs))
+
+
+def _contains(sets: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Which of the values [B, K] are in the same row of the sets [B, E]: [B, K]."""
+    ordered = tf.sort(sets, axis=1)
+    return tf.searchsorted(ordered, values, "left") < tf.searchsorted(ordered, values, "right")

@@ -24,6 +24,11 @@ class ScannIndex(tf.Module):
 
     Args:
       vectors: [N, D] float32.
+
+    Attributes:
+      setting: how it searches.
+      depth: the rows that the setting was tuned for. A search for more opens more leaves in proportion: those
+        for fewer hold few of the rows that come next, which a search with many exclusions is for.
     """
 
     def __init__(self, vectors: np.ndarray):
@@ -40,6 +45,7 @@ class ScannIndex(tf.Module):
         # a model's two as well as two models', are then one.
         self._name = f"scann-{hashlib.sha256(vectors.tobytes()).hexdigest()[:16]}"
         self.setting = SearchSetting(self.num_leaves, 1.0)
+        self.depth = self.num_items
 
     def __call__(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """About the k best rows by inner product; NaN and -1 where it found fewer."""
@@ -50,7 +56,9 @@ class ScannIndex(tf.Module):
             how["pre_reorder_num_neighbors"] = tf.cast(
                 tf.cast(k, tf.float32) * self.setting.reorder_factor, tf.int32
             )
-            how["leaves_to_search"] = self.setting.leaves_to_search
+            times_deeper = tf.maximum(tf.cast(k, tf.float32) / self.depth, 1.0)
+            leaves = tf.cast(times_deeper * self.setting.leaves_to_search, tf.int32)
+            how["leaves_to_search"] = tf.minimum(leaves, self.num_leaves)
 
         def search_one() -> tuple[tf.Tensor, tf.Tensor]:
             rows, scores = searcher.search(queries[0], **how)
@@ -162,7 +170,7 @@ def tune(index: ScannIndex, queries: np.ndarray, exact: np.ndarray, target_recal
     queries does (one-sided, 95%), so that queries which were not tuned on reach it as well.
 
     Args:
-      index: the index; its `setting` is changed.
+      index: the index; its `setting` and `depth` are changed.
       queries: [Q, D] for the tuning alone.
       exact: [Q, k] rows the exact index returns.
       target_recall: against them.
@@ -170,7 +178,7 @@ def tune(index: ScannIndex, queries: np.ndarray, exact: np.ndarray, target_recal
     Returns:
       the mean recall reached on these queries.
     """
-    depth = exact.shape[1]
+    depth = index.depth = exact.shape[1]
 
     def recalls(setting: SearchSetting) -> np.ndarray:
         index.setting = setting

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.index_builder.build import BRUTE_FORCE, FLAVOURS, SCANN, build_packages, package_dir
-from components.index_builder.package import BruteForce, RetrievalPackage
+from components.index_builder.package import MAX_ROWS, BruteForce, RetrievalPackage
 from components.index_builder.scann_index import ScannIndex, compute_recall, tune
 from trainers.retrieval import export
 
@@ -102,6 +102,83 @@ def test_everything_excluded_gives_empty_places(packaged):
     assert (answer["scores"][0].numpy()[5:] == np.finfo(np.float32).min).all()
 
 
+@pytest.fixture(scope="module")
+def answerer(tmp_path_factory):
+    """Packages 300 items at depth 20 behind a search, without towers; and the items' vectors."""
+    path = tmp_path_factory.mktemp("answerer") / "item_ids.txt"
+    ids = np.array([b"i%03d" % i for i in range(300)], object)
+    path.write_bytes(b"\n".join(ids) + b"\n")
+    vectors = unit(np.random.default_rng(0), 300)
+    return lambda search: RetrievalPackage(None, ids, search, vectors, search, 20, str(path)), ids, vectors
+
+
+def test_each_row_leaves_out_its_own_items_in_whatever_order_and_however_often_named(answerer):
+    make, ids, vectors = answerer
+    rng = np.random.default_rng(6)
+    exclude = np.array([rng.choice(ids, 400) for _ in range(9)], object)
+    exclude[:, ::7] = b"stranger"
+    items = ids[:9]
+    package = make(BruteForce(vectors))
+    answer = package.similar(tf.constant(items.tolist()), tf.constant(exclude.tolist()))
+    for row, item in enumerate(items):
+        expected = ranked(vectors, ids, vectors[row], [item, *exclude[row]])[:20]
+        assert answer["item_id"][row].numpy().tolist() == [*expected, *[b""] * (20 - len(expected))]
+
+
+def test_only_items_of_the_catalogue_make_a_search_deeper(answerer):
+    make, ids, vectors = answerer
+    depths = []
+    index = BruteForce(vectors)
+
+    def search(queries, k):
+        depths.append(int(k))
+        return index(queries, k)
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        package = make(search)
+        for exclude in ([[b""] * 50], [[b"stranger"] * 50], [ids[50:57].tolist() + [b""] * 50]):
+            package.similar(tf.constant([ids[0]]), tf.constant(exclude))
+        package.similar(tf.zeros([0], tf.string), tf.zeros([0, 3], tf.string))
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert depths == [21, 21, 28, 20]  # the item itself is left out too
+
+
+def test_no_table_of_items_by_exclusions_is_made(answerer):
+    """A million exclusions would make it a million times as deep as the search."""
+    make, _, vectors = answerer
+    package = make(BruteForce(vectors))
+    ranks = [
+        tensor.shape.rank
+        for op in package.similar.get_concrete_function().graph.get_operations()
+        for tensor in op.outputs
+    ]
+    assert None not in ranks and max(ranks) == 2
+
+
+@pytest.mark.parametrize(
+    ("signature", "inputs", "message"),
+    [
+        ("serving_default", {"examples": MAX_ROWS + 1}, "examples: expected equally many"),
+        ("query_vector", {"examples": MAX_ROWS + 1}, "examples: expected equally many"),
+        ("recommend_examples", {"examples": 2, "exclude_item_id": 1}, "examples, exclude_item_id: expected"),
+        ("recommend", {"query": 3, "exclude_item_id": 1}, "exclude_item_id, query: expected"),
+        ("similar", {"item_id": 1, "exclude_item_id": 2}, "item_id, exclude_item_id: expected"),
+    ],
+)
+def test_inputs_of_unequal_or_too_many_rows_are_refused_by_name(packaged, signature, inputs, message):
+    model, _, _ = packaged
+    vector = np.zeros(DIM, np.float32)
+    values = {"query": vector, "examples": vector.tobytes(), "item_id": b"i001", "exclude_item_id": [b""]}
+    tensors = {name: tf.constant([values[name]] * count) for name, count in inputs.items()}
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        model.signatures[signature](**tensors)
+    sizes = " ".join(str(count) for count in inputs.values())
+    assert message in str(caught.value) and f"{MAX_ROWS} at most" in str(caught.value)
+    assert f"got] [{sizes}]" in str(caught.value) or f"got] [{sizes[::-1]}]" in str(caught.value)
+
+
 def test_the_raw_signature_answers_like_the_examples(packaged):
     model, ids, vectors = packaged
     queries = unit(np.random.default_rng(4), 3)
@@ -159,6 +236,24 @@ def test_the_index_tunes_itself_to_its_recall():
     assert (
         compute_recall(index(tf.constant(queries[100:]), tf.constant(100))[1].numpy(), exact[100:]) < held_out
     )
+
+
+def test_a_search_for_more_than_it_was_tuned_to_opens_more_leaves():
+    """The next best after a thousand exclusions lie in other leaves than the best."""
+    rng = np.random.default_rng(0)
+    vectors = unit(rng, 20_000, 16)
+    queries = unit(rng, 60, 16)
+    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :1100]
+    index = ScannIndex(vectors)
+    tune(index, queries[:40], exact[:40, :100], 0.8)
+    deep = exact[40:, 1000:]
+
+    def recall():
+        return compute_recall(index(tf.constant(queries[40:]), tf.constant(1100))[1].numpy(), deep)
+
+    assert index.setting.leaves_to_search < index.num_leaves / 2 and recall() > 0.9
+    index.depth = 1100
+    assert recall() < 0.8, "else the line above could not fail"
 
 
 def test_an_index_that_finds_too_few_fills_with_nothing(tmp_path):
