@@ -28,6 +28,8 @@ from components.live_model import (
 REASON_PROPERTY = "reason"
 ALREADY_LIVE = "already live"
 NOT_BLESSED = "not blessed"
+# In the output's folder from before the first rename: which version a run that was killed since was pushing.
+VERSION_FILE = "version"
 
 
 class Executor(executor.Executor):
@@ -68,8 +70,8 @@ class Executor(executor.Executor):
             self._MarkNotPushed(pushed)
             pushed.set_string_custom_property(REASON_PROPERTY, f"{ALREADY_LIVE} as version {live}")
             return
-        version = push_version(packages.uri, serving_dir)
-        self._MarkPushed(pushed, pushed_destination=serving_dir, pushed_version=version)
+        version = push_version(packages.uri, serving_dir, Path(pushed.uri, VERSION_FILE))
+        mark_pushed(pushed, serving_dir, version)
 
 
 class VersionPusher(Pusher):
@@ -78,8 +80,18 @@ class VersionPusher(Pusher):
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
 
 
-def push_version(packages_uri: str, serving_dir: str) -> str:
+def mark_pushed(pushed: Artifact, serving_dir: str, version: str) -> None:
+    """Sets the properties that TFX's Pusher sets."""
+    Executor()._MarkPushed(pushed, pushed_destination=serving_dir, pushed_version=version)
+
+
+def push_version(packages_uri: str, serving_dir: str, version_file: Path | None = None) -> str:
     """Copies every flavour under a new version number, the present second or the next free one.
+
+    Args:
+      packages_uri: what was built.
+      serving_dir: the push destination.
+      version_file: gets the version's number once all is copied, before anything of it can be seen.
 
     Returns:
       the version.
@@ -95,6 +107,8 @@ def push_version(packages_uri: str, serving_dir: str) -> str:
             staged.append((staging, base / version))
             shutil.copytree(package_dir(packages_uri, flavour), staging)
             base.mkdir(parents=True, exist_ok=True)
+        if version_file is not None:
+            version_file.write_text(version, encoding="utf-8")
         for staging, target in staged:
             os.rename(staging, target)
     finally:

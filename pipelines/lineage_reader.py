@@ -225,7 +225,7 @@ class _Reader:
                 name=makers[artifact.id].path.steps[0].key,
                 type=artifact.type,
                 uri=artifact.uri,
-                created_at=_to_datetime(artifact.create_time_since_epoch),
+                created_at=_to_datetime(makers[artifact.id].milliseconds_since_epoch),
                 maker=makers[artifact.id].execution_id,
                 properties=_read_properties(artifact),
             )
@@ -235,10 +235,14 @@ class _Reader:
 
     def _load_executions(self, ids: Iterable[int]) -> dict[int, Execution]:
         loaded = {}
+        # A push that recovery recorded ended when it was done, not when its execution was last updated.
+        outputs = [e for e in self._store.get_events_by_execution_ids(ids) if e.type in _OUTPUTS]
+        ends = {e.execution_id: e.milliseconds_since_epoch for e in outputs}
         for execution in sorted(self._store.get_executions_by_id(ids), key=lambda e: e.id):
             names = {c.type: c.name for c in self._store.get_contexts_by_execution(execution.id)}
             parameters = _read_properties(execution)
-            start, end = execution.create_time_since_epoch, execution.last_update_time_since_epoch
+            start = execution.create_time_since_epoch
+            end = ends.get(execution.id, execution.last_update_time_since_epoch)
             loaded[execution.id] = Execution(
                 id=execution.id,
                 node=names["node"].rpartition(".")[2],  # "<pipeline>.<node>"

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.orchestration.portable.mlmd import event_lib
+from tfx.types.artifact import ArtifactState
 from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.v1.types.standard_artifacts import PushedModel
 
 from components.index_builder.build import FLAVOURS
 from components.live_model import find_live_version, model_dir
+from components.version_pusher import VERSION_FILE, mark_pushed
 from pipelines.paths import RunPaths
 
 _NODE_CONTEXT = "node"
@@ -20,8 +24,9 @@ _STAGING = ".*.tmp"
 def recover(paths: RunPaths) -> None:
     """Fails the executions that a killed run left running and removes what they had begun; the log says so.
 
-    Also removes staged copies and versions pushed in one flavour alone, and tells ML Metadata of artifacts
-    whose files are gone, so that TFX makes them again instead of taking them for cached.
+    Also removes staged copies and versions pushed in one flavour alone, and tells ML Metadata of a push that
+    was done and not recorded, and of artifacts whose files are gone, so that TFX makes them again instead of
+    taking them for cached.
 
     Args:
       paths: a root that no run is at work in: hold its lock.
@@ -33,7 +38,7 @@ def recover(paths: RunPaths) -> None:
     ]
     if paths.metadata.exists():
         store = MetadataStore(sqlite_metadata_connection_config(str(paths.metadata)))
-        unfinished += _fail_interrupted(store, paths.artifacts)
+        unfinished += _end_interrupted(store, paths)
         _mark_lost(store, paths.artifacts)
     for path in unfinished:
         logging.warning("removing %s: left unfinished by an interrupted run", path)
@@ -49,20 +54,46 @@ def _find_half_pushed(serving: Path) -> Iterator[Path]:
                 yield path
 
 
-def _fail_interrupted(store: MetadataStore, artifacts: Path) -> list[Path]:
-    """Marks executions without an end as failed; returns the folders that they had begun."""
-    begun: list[Path] = []
+def _end_interrupted(store: MetadataStore, paths: RunPaths) -> list[Path]:
+    """Marks executions without an end as failed, or as complete if they had pushed.
+
+    Returns:
+      what they have left over.
+    """
+    left: list[Path] = []
+    live = find_live_version(paths.serving)
     for execution in store.get_executions():
         if execution.last_known_state not in (mlmd.Execution.NEW, mlmd.Execution.RUNNING):
             continue
-        execution.last_known_state = mlmd.Execution.FAILED
-        store.put_executions([execution])
         contexts = store.get_contexts_by_execution(execution.id)
         (node,) = (context.name.split(".")[-1] for context in contexts if context.type == _NODE_CONTEXT)
-        logging.warning("%s was interrupted (execution %d)", node, execution.id)
-        for pattern in (f"*/{execution.id}", f".system/*/{execution.id}", ".system/stateful_working_dir/*"):
-            begun += (artifacts / node).glob(pattern)
-    return begun
+        folder = paths.artifacts / node
+        for pattern in (f".system/*/{execution.id}", ".system/stateful_working_dir/*"):
+            left += folder.glob(pattern)
+        version_file = next(folder.glob(f"*/{execution.id}/{VERSION_FILE}"), None)
+        if live and version_file is not None and version_file.read_text(encoding="utf-8") == live:
+            _record_push(store, execution, version_file, paths.serving)
+            logging.warning("%s was interrupted (execution %d), but had pushed %s", node, execution.id, live)
+        else:
+            execution.last_known_state = mlmd.Execution.FAILED
+            store.put_executions([execution])
+            logging.warning("%s was interrupted (execution %d)", node, execution.id)
+            left += folder.glob(f"*/{execution.id}")
+    return left
+
+
+def _record_push(store: MetadataStore, execution: mlmd.Execution, version_file: Path, serving: Path) -> None:
+    """Ends an execution as TFX ends a Pusher's; the event has the time of the push, not of this record."""
+    pushed = PushedModel()
+    pushed.uri = str(version_file.parent)
+    pushed.type_id = store.put_artifact_type(pushed.artifact_type)
+    pushed.state = ArtifactState.PUBLISHED
+    mark_pushed(pushed, str(serving), version_file.read_text(encoding="utf-8"))
+    event = event_lib.generate_event(mlmd.Event.OUTPUT, version_file.parent.parent.name, 0)
+    event.milliseconds_since_epoch = int(version_file.stat().st_mtime * 1000)
+    execution.last_known_state = mlmd.Execution.COMPLETE
+    contexts = store.get_contexts_by_execution(execution.id)
+    store.put_execution(execution, [(pushed.mlmd_artifact, event)], contexts, force_reuse_context=True)
 
 
 def _mark_lost(store: MetadataStore, artifacts: Path) -> None:

@@ -21,7 +21,14 @@ from components.live_model import (
     model_dir,
     package_folders,
 )
-from components.version_pusher import ALREADY_LIVE, NOT_BLESSED, REASON_PROPERTY, Executor, push_version
+from components.version_pusher import (
+    ALREADY_LIVE,
+    NOT_BLESSED,
+    REASON_PROPERTY,
+    VERSION_FILE,
+    Executor,
+    push_version,
+)
 
 
 @pytest.fixture
@@ -42,6 +49,7 @@ def push(packages, serving, blessed, judged=None):
         standard_artifacts.PushedModel(),
     )
     model.uri, pushed.uri = packages, str(serving.parent / "pushed")
+    os.makedirs(pushed.uri, exist_ok=True)
     blessing.set_int_custom_property("blessed", int(blessed))
     blessing.set_string_custom_property(
         CONTENT_PROPERTY, judged or compute_content_hash(package_folders(packages))
@@ -92,6 +100,18 @@ def test_equal_content_is_not_pushed_again_and_other_content_is(packages, tmp_pa
     second = push(packages, serving, blessed=True).get_string_custom_property("pushed_version")
     assert int(second) > int(first)
     assert sorted(p.name for p in model_dir(serving, "scann").iterdir()) == [first, second]
+
+
+def test_the_version_is_on_record_before_anything_of_it_can_be_seen(packages, tmp_path, monkeypatch):
+    rename, recorded = os.rename, []
+
+    def read_and_rename(source, target):
+        recorded.append(((tmp_path / "pushed" / VERSION_FILE).read_text(), Path(target).name))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", read_and_rename)
+    version = push(packages, tmp_path / "serving", blessed=True).get_string_custom_property("pushed_version")
+    assert recorded == [(version, version)] * len(FLAVOURS)
 
 
 def test_a_failed_copy_leaves_nothing(packages, tmp_path):

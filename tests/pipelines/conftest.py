@@ -62,6 +62,12 @@ class Workspace:
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout.strip().splitlines()[-1])
 
+    def lineage(self, *arguments):
+        """What `winnow lineage` says, as JSON."""
+        done = self.winnow("lineage", "--json", "--root", self.root, *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
     def edit(self, file):
         path = self.code / file
         path.write_text(path.read_text() + EDIT)

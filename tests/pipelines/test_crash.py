@@ -30,8 +30,20 @@ def kill_once_there_is(workspace, pattern):
         assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()
 
 
-def find_interrupted(root):
-    """The names of the nodes that have no end, in ML Metadata."""
+def kill_in_pusher(workspace, line):
+    """Runs, and kills the Pusher as soon as it has done a line of its code."""
+    pusher = workspace.code / "components" / "version_pusher.py"
+    text = pusher.read_text()
+    assert text.count(f"{line}\n") == 1
+    indent = line[: -len(line.lstrip())]
+    pusher.write_text(text.replace(line, f"{line}\n{indent}os.kill(os.getpid(), {signal.SIGKILL:d})"))
+    assert workspace.try_run().returncode == -signal.SIGKILL
+    pusher.write_text(text)
+    assert find_interrupted(workspace.root) == {"winnow.Pusher"}
+
+
+def find_interrupted(root, kind="node"):
+    """The names of the nodes that have no end, in ML Metadata; or of other contexts of theirs."""
     store = MetadataStore(sqlite_metadata_connection_config(str(root / "metadata.sqlite")))
     running = (mlmd.Execution.NEW, mlmd.Execution.RUNNING)
     return {
@@ -39,7 +51,7 @@ def find_interrupted(root):
         for execution in store.get_executions()
         if execution.last_known_state in running
         for context in store.get_contexts_by_execution(execution.id)
-        if context.type == "node"
+        if context.type == kind
     }
 
 
@@ -79,24 +91,31 @@ def test_runs_killed_in_the_middle_of_three_nodes(workspace):
     kill_once_there_is(workspace, "artifacts/RetrievalTrainer/model_run/**/events.out*")
     assert find_interrupted(workspace.root) == {"winnow.RetrievalTrainer"}
 
-    pusher = workspace.code / "components" / "version_pusher.py"
-    text = pusher.read_text()
-    rename = "            os.rename(staging, target)\n"
-    assert text.count(rename) == 1
     # Between the two renames: one flavour has the version, the other has not.
-    pusher.write_text(text.replace(rename, f"{rename}            os.kill(os.getpid(), {signal.SIGKILL:d})\n"))
-    assert workspace.try_run().returncode == -signal.SIGKILL
-    pusher.write_text(text)
-    assert find_interrupted(workspace.root) == {"winnow.Pusher"}
+    kill_in_pusher(workspace, "            os.rename(staging, target)")
     assert workspace.versions() == before
     assert len(os.listdir(model_dir(workspace.root / "serving", "scann"))) == len(before) + 1
 
+    # The version is live, and ML Metadata has not been told.
+    kill_in_pusher(workspace, "        mark_pushed(pushed, serving_dir, version)")
+    *earlier, pushed = workspace.versions()
+    assert earlier == before
+    (killed_run,) = find_interrupted(workspace.root, "pipeline_run")
+
     result = workspace.run()
-    assert result["verdict"] == "pushed"
-    # What the killed runs had finished is not done again.
-    assert {node for node, state in result["nodes"].items() if state == "done"} == {"Pusher"}
-    assert workspace.versions() == [*before, result["live_version"]]
+    assert result["verdict"] == "already live" and result["live_version"] == pushed
+    # What the killed runs had finished is not done again; what is live has changed since.
+    judging = {"LiveModel", "RetrievalEvaluator", "RetrievalGate", "Pusher"}
+    assert {node for node, state in result["nodes"].items() if state == "done"} == judging
+    assert workspace.versions() == [*before, pushed]
     check_whole(workspace.root)
+    lineage = workspace.lineage()
+    assert lineage["version"] == lineage["live_version"] == pushed
+    assert {execution["node"] for execution in lineage["executions"]} == set(result["nodes"])
+    (focus,) = [artifact for artifact in lineage["artifacts"] if artifact["id"] == lineage["focus"]]
+    (pusher,) = [execution for execution in lineage["executions"] if execution["id"] == focus["maker"]]
+    assert (pusher["node"], pusher["run"]) == ("Pusher", killed_run)
+    assert max(execution["run"] for execution in lineage["executions"]) == killed_run  # none of the last run
     answer = workspace.winnow("recommend", "--user", "u000001", "--root", workspace.root, "--json")
     assert answer.returncode == 0 and result["live_version"] in answer.stdout
 

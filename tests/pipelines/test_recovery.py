@@ -1,12 +1,19 @@
 """A root that a killed run has left: what had begun is gone, what was lost is made again, the rest stays."""
 
+import os
+
 import pytest
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
 
+from components.index_builder.build import FLAVOURS
+from components.live_model import live_folders
+from components.version_pusher import VERSION_FILE
+from pipelines.lineage_reader import read_version_lineage
 from pipelines.paths import RunPaths
 from pipelines.recovery import recover
+from pipelines.run_metadata import RunMetadataError
 
 DONE, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING
 
@@ -24,22 +31,22 @@ class Store:
         self.store = MetadataStore(sqlite_metadata_connection_config(str(paths.metadata)))
         self.execution_type = self.store.put_execution_type(mlmd.ExecutionType(name="T"))
         self.artifact_type = self.store.put_artifact_type(mlmd.ArtifactType(name="A"))
-        self.node_type = self.store.put_context_type(mlmd.ContextType(name="node"))
-        self.nodes = {}
+        self.contexts = {}
+
+    def _context(self, kind, name):
+        if name not in self.contexts:
+            type_id = self.store.put_context_type(mlmd.ContextType(name=kind))
+            (self.contexts[name],) = self.store.put_contexts([mlmd.Context(type_id=type_id, name=name)])
+        return self.contexts[name]
 
     def run(self, node, state):
         """An execution with what TFX writes for it; returns its id and its output."""
         (execution,) = self.store.put_executions(
             [mlmd.Execution(type_id=self.execution_type, last_known_state=state)]
         )
-        context = self.nodes.get(node)
-        if context is None:
-            (context,) = self.store.put_contexts(
-                [mlmd.Context(type_id=self.node_type, name=f"winnow.{node}")]
-            )
-            self.nodes[node] = context
+        contexts = [self._context("node", f"winnow.{node}"), self._context("pipeline_run", "r1")]
         self.store.put_attributions_and_associations(
-            [], [mlmd.Association(context_id=context, execution_id=execution)]
+            [], [mlmd.Association(context_id=context, execution_id=execution) for context in contexts]
         )
         output = self.artifacts / node / "model" / str(execution)
         for folder in (output, self.artifacts / node / ".system" / "executor_execution" / str(execution)):
@@ -90,6 +97,50 @@ def test_staged_copies_and_half_a_push_are_gone(paths):
         (folder / "file").touch()
     recover(paths)
     assert all(folder.is_dir() for folder in kept) and not any(folder.exists() for folder in gone)
+
+
+def start_push(paths, version, flavours):
+    """A Pusher that was killed while it pushed a version; returns its execution and its output."""
+    store = Store(paths)
+    execution, output = store.run("Pusher", RUNNING)
+    (output / VERSION_FILE).write_text(version)
+    for flavour in flavours:
+        live_folders(paths.serving, version)[flavour].mkdir(parents=True)
+    return store.store, execution, output
+
+
+def test_a_push_that_was_done_is_recorded_as_the_one_it_was(paths):
+    store, execution, output = start_push(paths, "700", FLAVOURS)
+    (started,) = store.get_executions()
+    pushed_at = started.create_time_since_epoch / 1000 + 90  # the run was killed 90 s after it had begun
+    os.utime(output / VERSION_FILE, (pushed_at, pushed_at))
+
+    for _ in range(2):  # the second time there is nothing to do
+        recover(paths)
+        (artifact,) = store.get_artifacts()
+        assert artifact.uri == str(output) and output.is_dir() and artifact.state == mlmd.Artifact.LIVE
+        lineage = read_version_lineage(paths.metadata)
+        assert lineage.version == lineage.live_version == "700"
+        assert lineage.artifacts[lineage.focus].name == "model"  # the folder's
+        assert lineage.artifacts[lineage.focus].properties["pushed_destination"] == str(paths.serving)
+        assert lineage.artifacts[lineage.focus].created_at.timestamp() == pytest.approx(pushed_at, abs=0.01)
+        (pusher,) = lineage.executions.values()
+        assert (pusher.id, pusher.node, pusher.run) == (execution, "Pusher", "r1")
+        assert pusher.seconds == pytest.approx(90, abs=0.01)
+
+
+@pytest.mark.parametrize("flavours", [(), FLAVOURS[1:]])
+def test_a_push_that_was_not_done_is_not_recorded(paths, flavours):
+    store, _, output = start_push(paths, "700", flavours)
+    for flavour in FLAVOURS:  # and an earlier one was
+        live_folders(paths.serving, "600")[flavour].mkdir(parents=True)
+    recover(paths)
+    (execution,) = store.get_executions()
+    assert execution.last_known_state == mlmd.Execution.FAILED
+    assert store.get_artifacts() == [] and not output.exists()
+    with pytest.raises(RunMetadataError, match="no run has pushed a version yet"):
+        read_version_lineage(paths.metadata)
+    assert {p.name for p in paths.serving.glob("*/*")} == {"600"}
 
 
 def test_a_new_root_is_in_order(paths):

@@ -18,13 +18,6 @@ def ran(result):
     return {node for node, state in result["nodes"].items() if state == "done"}
 
 
-def read_lineage(workspace, *arguments):
-    """What `winnow lineage` says, as JSON."""
-    done = workspace.winnow("lineage", "--json", "--root", workspace.root, *arguments)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_the_first_run_runs_everything_and_pushes(workspace, first):
     assert set(first["nodes"].values()) == {"done"}
     assert first["verdict"] == "pushed" and all(check["passed"] for check in first["checks"])
@@ -71,7 +64,7 @@ def test_a_blocked_push_says_which_gate_and_by_how_much(workspace):
 
 def test_the_lineage_of_what_is_live_is_that_of_the_run_that_made_it(workspace, first):
     """Cached and blocked runs since then are no part of it."""
-    found = read_lineage(workspace)
+    found = workspace.lineage()
     assert found["version"] == found["live_version"] == first["live_version"]
     assert sorted(e["node"] for e in found["executions"]) == sorted(first["nodes"])
     assert len({e["run"] for e in found["executions"]}) == 1
@@ -92,7 +85,7 @@ def test_the_lineage_of_what_is_live_is_that_of_the_run_that_made_it(workspace, 
     assert made["RetrievalEvaluator", "evaluation"]["properties"]["candidate"]["recall_100"] == recall
     assert made["RetrievalGate", "report"]["properties"]["checks"] == first["checks"]
 
-    forward = read_lineage(workspace, "--artifact", str(examples["id"]))
+    forward = workspace.lineage("--artifact", str(examples["id"]))
     assert forward["pushed_versions"] == [first["live_version"]]
     users = {e["node"] for e in forward["executions"]}
     assert users >= {"ImpressionStatistics", "Transform", *TRAINING, *JUDGING}
@@ -184,7 +177,7 @@ def test_a_new_day_of_events_runs_everything_but_the_schemas(workspace):
     assert result["verdict"] == "pushed" and len(workspace.versions()) == len(before) + 1
     assert "live" in result["metrics"]["models"]
     # What it was compared with is part of its lineage.
-    assert read_lineage(workspace)["pushed_versions"] == [before[-1], result["live_version"]]
+    assert workspace.lineage()["pushed_versions"] == [before[-1], result["live_version"]]
 
 
 def test_an_anomaly_stops_the_run_before_anything_is_trained(workspace):
