@@ -13,6 +13,9 @@ from pathlib import Path
 
 import apache_beam as beam
 import grpc
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -35,6 +38,7 @@ from components.live_model import live_folders
 from components.version_pusher import push_version
 from schemas import features as f
 from serving.model_server.server import ModelServer
+from sources.event_log import ITEMS_FILE
 from sources.marketplace import MarketplaceConfig, simulate
 from trainers.preprocessing import encoded_features, preprocessing_fn
 from trainers.retrieval.config import RetrievalConfig
@@ -76,6 +80,7 @@ def pushed(tmp_path_factory):
         num_users=60, num_items=150, num_shops=60, num_days=4, requests_per_user_day=2, page_size=5
     )
     simulate(size, folder / "events")
+    leave_out_brands(folder / "events" / ITEMS_FILE)
     uris = {kind.value: str(folder / kind.value) for kind in f.ExampleType}
     ingest.ingest_events(str(folder / "events"), uris, ingest.SplitFractions(0.25, 0.25), beam.Pipeline())
     impressions = uris[f.ExampleType.IMPRESSION.value]
@@ -93,6 +98,14 @@ def pushed(tmp_path_factory):
         tf.train.Example.FromString(x).features.feature[f.ITEM_ID].bytes_list.value[0] for x in read(*items)
     ]
     return Pushed(folder / "serving", version, test_examples, item_ids)
+
+
+def leave_out_brands(path):
+    """Makes every third item one without a brand."""
+    items = pq.read_table(path)
+    brands = items["brand"].to_pandas().mask(np.arange(items.num_rows) % 3 == 0, None)
+    place = items.column_names.index("brand")
+    pq.write_table(items.set_column(place, "brand", pa.array(brands, pa.string())), path)
 
 
 def read(pattern):

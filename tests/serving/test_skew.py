@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 FLAVOURS = ("brute_force", "scann")
 TOLERANCE = 1e-5  # of max(1, |score|)
 EXCLUDE = "exclude_item_id"
+BRANDS = "history_brand"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,9 @@ def queries(pushed, specs):
         required,
         {**required, f.USER_ID: [b"no such user"]},
         {**required, **history},
+        {**whole, BRANDS: [b"", *history[BRANDS][1:]]},
+        {**whole, BRANDS: [*history[BRANDS][:-2], b"", b""]},
+        {**whole, BRANDS: [b""] * len(history[BRANDS])},
         *({k: v for k, v in whole.items() if k != name} for name in whole.keys() - required - history.keys()),
     ]
     assert len(made) > 8
@@ -176,6 +180,14 @@ def test_the_answers_to_every_test_example_are_the_offline_ones(client, flavour,
         expected = offline(signatures, pushed.test_examples[part])
         for ask in WAYS:
             assert_equal(ask(client, model, to_arrays(found[part], specs)), expected)
+
+
+def test_some_of_these_histories_have_clicks_on_items_without_a_brand(queries):
+    """Else the tests around could not tell whether the histories' lists stay aligned."""
+    brands = [query[BRANDS] for query in queries[0] if BRANDS in query]
+    assert sum(b"" in x[:-1] and x[-1] != b"" for x in brands) > 10
+    assert sum(x[-1] == b"" and set(x) != {b""} for x in brands) > 10
+    assert sum(set(x) == {b""} for x in brands) > 3
 
 
 def test_one_by_one_the_answers_are_the_same(client, flavour, pushed, queries, specs):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -78,7 +79,8 @@ class ServedTowers(_ServedCandidates):
         """The same as `query_vector` from one dense tensor per feature, as JSON clients send them.
 
         A required single value is [B]. Every other feature is [B, n], filled with "" (strings) or the
-        type's smallest value (numbers) where an example has fewer than n values.
+        type's smallest value (numbers) where an example has fewer than n values, or none for an event of
+        its history; see `unpad`.
         """
         signature = {
             x.name: tf.TensorSpec([None] if x.is_scalar else [None, None], _TYPES[x.type], x.name)
@@ -87,7 +89,7 @@ class ServedTowers(_ServedCandidates):
 
         @tf.function
         def from_dense(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self._query_vectors({name: unpad(values) for name, values in inputs.items()})
+            return self._query_vectors(unpad(inputs))
 
         return from_dense.get_concrete_function(**signature)
 
@@ -115,12 +117,46 @@ def _as_ragged(values: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_tensor(values[:, tf.newaxis])
 
 
-def unpad(values: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
-    """[B, n] without its filling, as ragged; [B] as it is. See `ServedTowers.query_vector_raw`."""
-    if values.shape.rank == 1:
-        return values
-    filler = "" if values.dtype == tf.string else values.dtype.min
-    return tf.ragged.boolean_mask(values, values != filler)
+def unpad(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
+    """Raw features as ingestion writes them, from the dense ones of `ServedTowers.query_vector_raw`.
+
+    Only the filling at the end of a list stands for nothing. The lists of a history end together, with the
+    last value that any of them has: what fills them before that is an event's missing value, which ingestion
+    writes as "" or 0 so that the lists stay aligned.
+
+    Args:
+      inputs: [B] or [B, n] by name.
+
+    Returns:
+      [B] as it is, [B, n] as ragged.
+    """
+    lists = {name: values for name, values in inputs.items() if values.shape.rank == 2}
+    lengths = {name: _count_values(values) for name, values in lists.items()}
+    history = [name for name in lists if name.startswith(f.HISTORY_PREFIX)]
+    if history:
+        longest = tf.reduce_max(tf.stack([lengths[name] for name in history]), axis=0)
+        # A list shorter than that is not made longer: a client may lack a column altogether.
+        lengths.update({name: tf.minimum(longest, tf.shape(lists[name])[1]) for name in history})
+    ragged = {
+        name: tf.RaggedTensor.from_tensor(_fill_with_zeros(values), lengths=lengths[name])
+        for name, values in lists.items()
+    }
+    return {**inputs, **ragged}
+
+
+def _is_value(values: tf.Tensor) -> tf.Tensor:
+    return values != ("" if values.dtype == tf.string else values.dtype.min)
+
+
+def _count_values(values: tf.Tensor) -> tf.Tensor:
+    """Values of each row [B, n] up to the last that is no filling: [B]."""
+    places = tf.range(1, tf.shape(values)[1] + 1)
+    last = tf.reduce_max(tf.where(_is_value(values), places, 0), axis=1)
+    return tf.maximum(last, 0)  # where n is 0, the largest place is the smallest int
+
+
+def _fill_with_zeros(values: tf.Tensor) -> tf.Tensor:
+    return tf.where(_is_value(values), values, tf.zeros_like(values))
 
 
 def export_towers(
