@@ -54,7 +54,7 @@ def model_dir(serving_dir: str | Path, flavour: str) -> Path:
 def find_live_version(serving_dir: str | Path) -> str:
     """The newest version that is there in every flavour, "" where there is none."""
     versions = [
-        {p.name for p in model_dir(serving_dir, flavour).glob("*") if p.name.isdecimal()}
+        {p.name for p in model_dir(serving_dir, flavour).glob("*") if p.name.isdecimal() and p.is_dir()}
         for flavour in FLAVOURS
     ]
     complete = set.intersection(*versions)

@@ -81,8 +81,11 @@ class VersionPusher(Pusher):
 
 
 def mark_pushed(pushed: Artifact, serving_dir: str, version: str) -> None:
-    """Sets the properties that TFX's Pusher sets."""
+    """Sets the properties that TFX's Pusher sets, and a hash of what was pushed."""
     Executor()._MarkPushed(pushed, pushed_destination=serving_dir, pushed_version=version)
+    pushed.set_string_custom_property(
+        CONTENT_PROPERTY, compute_content_hash(live_folders(serving_dir, version))
+    )
 
 
 def push_version(packages_uri: str, serving_dir: str, version_file: Path | None = None) -> str:

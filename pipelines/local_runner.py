@@ -43,6 +43,7 @@ def run_pipeline(
     on_node: NodeListener,
     from_node: str | None = None,
     to_node: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> RunMetadata:
     """Recovers from an interrupted run, runs the pipeline and tells `on_node` of every node's start and end.
 
@@ -52,12 +53,14 @@ def run_pipeline(
       on_node: called with a node's status when it changes.
       from_node: first node to run; what lies before it is taken from the last run.
       to_node: last node to run.
+      say: told what recovery has done.
 
     Returns:
       what the run recorded.
 
     Raises:
       NodeFailedError: if a node raised.
+      LiveVersionError, RunMetadataError: see `recover`.
       ValueError: if there is no such node.
     """
     names = [component.id for component in pipeline.components]
@@ -66,7 +69,9 @@ def run_pipeline(
             nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
             raise ValueError(f"no node {name!r}. Did you mean {nearest!r}? Nodes: {', '.join(names)}")
     paths.artifacts.mkdir(parents=True, exist_ok=True)
-    recover(paths)
+    for line in recover(paths):
+        if say is not None:
+            say(line)
     options = None
     if from_node or to_node:
         options = RunOptions(

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from ml_metadata.metadata_store import MetadataStore
@@ -12,49 +11,56 @@ from tfx.types.artifact import ArtifactState
 from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.v1.types.standard_artifacts import PushedModel
 
-from components.index_builder.build import FLAVOURS
-from components.live_model import find_live_version, model_dir
+from components.live_model import CONTENT_PROPERTY, compute_content_hash, find_live_version, live_folders
 from components.version_pusher import VERSION_FILE, mark_pushed
 from pipelines.paths import RunPaths
+from pipelines.run_metadata import unreadable
 
 _NODE_CONTEXT = "node"
 _STAGING = ".*.tmp"
 
 
-def recover(paths: RunPaths) -> None:
-    """Fails the executions that a killed run left running and removes what they had begun; the log says so.
+class LiveVersionError(ValueError):
+    """What is live is not what was pushed."""
 
-    Also removes staged copies and versions pushed in one flavour alone, and tells ML Metadata of a push that
-    was done and not recorded, and of artifacts whose files are gone, so that TFX makes them again instead of
+
+def recover(paths: RunPaths) -> list[str]:
+    """Fails the executions that a killed run left running and removes what they had begun.
+
+    Also removes staged copies and half a push, and tells ML Metadata of a push that was done and not
+    recorded, and of artifacts and pushed versions that are gone, so that TFX makes them again instead of
     taking them for cached.
 
     Args:
       paths: a root that no run is at work in: hold its lock.
+
+    Returns:
+      what was done, to be told; the log says it too.
+
+    Raises:
+      LiveVersionError: if the live version's files have changed since they were pushed.
+      RunMetadataError: if the store cannot be read.
     """
-    unfinished = [
-        *paths.root.glob(_STAGING),
-        *paths.serving.glob(_STAGING),
-        *_find_half_pushed(paths.serving),
-    ]
+    done: list[str] = []
+    unfinished = [*paths.root.glob(_STAGING), *paths.serving.glob(_STAGING)]
     if paths.metadata.exists():
-        store = MetadataStore(sqlite_metadata_connection_config(str(paths.metadata)))
-        unfinished += _end_interrupted(store, paths)
-        _mark_lost(store, paths.artifacts)
+        try:
+            store = MetadataStore(sqlite_metadata_connection_config(str(paths.metadata)))
+            store.get_context_types()  # the first one to read the file
+        except RuntimeError as error:  # how ml_metadata says all that SQLite says
+            raise unreadable(paths.metadata, error) from error
+        unfinished += _end_interrupted(store, paths, done)
+        _mark_lost(store, paths, done)
+        _check_live(store, paths.serving)
     for path in unfinished:
-        logging.warning("removing %s: left unfinished by an interrupted run", path)
+        done.append(f"removing {path}: left unfinished by an interrupted run")
         shutil.rmtree(path)
+    for line in done:
+        logging.warning(line)
+    return done
 
 
-def _find_half_pushed(serving: Path) -> Iterator[Path]:
-    """Versions newer than what is live: a push renames its flavours one by one."""
-    live = int(find_live_version(serving) or 0)
-    for flavour in FLAVOURS:
-        for path in model_dir(serving, flavour).glob("*"):
-            if path.name.isdecimal() and int(path.name) > live:
-                yield path
-
-
-def _end_interrupted(store: MetadataStore, paths: RunPaths) -> list[Path]:
+def _end_interrupted(store: MetadataStore, paths: RunPaths, done: list[str]) -> list[Path]:
     """Marks executions without an end as failed, or as complete if they had pushed.
 
     Returns:
@@ -71,14 +77,17 @@ def _end_interrupted(store: MetadataStore, paths: RunPaths) -> list[Path]:
         for pattern in (f".system/*/{execution.id}", ".system/stateful_working_dir/*"):
             left += folder.glob(pattern)
         version_file = next(folder.glob(f"*/{execution.id}/{VERSION_FILE}"), None)
-        if live and version_file is not None and version_file.read_text(encoding="utf-8") == live:
+        version = version_file.read_text(encoding="utf-8") if version_file else ""
+        if version_file and version == live:
             _record_push(store, execution, version_file, paths.serving)
-            logging.warning("%s was interrupted (execution %d), but had pushed %s", node, execution.id, live)
+            done.append(f"{node} was interrupted (execution {execution.id}), but had pushed {version}")
         else:
             execution.last_known_state = mlmd.Execution.FAILED
             store.put_executions([execution])
-            logging.warning("%s was interrupted (execution %d)", node, execution.id)
+            done.append(f"{node} was interrupted (execution {execution.id})")
             left += folder.glob(f"*/{execution.id}")
+            if version:  # a push renames its flavours one by one
+                left += (x for x in live_folders(paths.serving, version).values() if x.exists())
     return left
 
 
@@ -96,16 +105,44 @@ def _record_push(store: MetadataStore, execution: mlmd.Execution, version_file: 
     store.put_execution(execution, [(pushed.mlmd_artifact, event)], contexts, force_reuse_context=True)
 
 
-def _mark_lost(store: MetadataStore, artifacts: Path) -> None:
-    lost = [
-        artifact
-        for artifact in store.get_artifacts()
-        if artifact.state == mlmd.Artifact.LIVE
-        and artifacts in Path(artifact.uri).parents
-        and not Path(artifact.uri).exists()
-    ]
-    for artifact in lost:
-        logging.warning("%s: lost; what made it will run again", artifact.uri)
+def _mark_lost(store: MetadataStore, paths: RunPaths, done: list[str]) -> None:
+    lost = []
+    for artifact in store.get_artifacts():
+        if artifact.state != mlmd.Artifact.LIVE:
+            continue
+        version = _read_version(artifact, paths.serving)
+        missing = (
+            [x for x in live_folders(paths.serving, version).values() if not x.is_dir()] if version else []
+        )
+        if missing:
+            done.append(f"version {version} is no longer in {missing[0].parent}: it may be pushed again")
+        elif paths.artifacts in Path(artifact.uri).parents and not Path(artifact.uri).exists():
+            done.append(f"{artifact.uri}: lost; what made it will run again")
+        else:
+            continue
         artifact.state = mlmd.Artifact.DELETED
+        lost.append(artifact)
     if lost:
         store.put_artifacts(lost)
+
+
+def _check_live(store: MetadataStore, serving: Path) -> None:
+    """Compares what is live with what was pushed; what no run of this root has pushed is not known."""
+    live = find_live_version(serving)
+    for artifact in store.get_artifacts():
+        if not live or _read_version(artifact, serving) != live:
+            continue
+        folders = live_folders(serving, live)
+        if compute_content_hash(folders) != artifact.custom_properties[CONTENT_PROPERTY].string_value:
+            raise LiveVersionError(
+                f"{' and '.join(map(str, folders.values()))}: changed since they were pushed. Restore them, "
+                "or delete both: the run after that pushes again what passes its gates."
+            )
+
+
+def _read_version(artifact: mlmd.Artifact, serving: Path) -> str:
+    """The version that a PushedModel stands for, "" for anything else."""
+    properties = dict(artifact.custom_properties)  # the map itself takes in every name it is asked for
+    if "pushed_version" not in properties or properties["pushed_destination"].string_value != str(serving):
+        return ""
+    return properties["pushed_version"].string_value

@@ -1,6 +1,7 @@
 """What is pushed: the query tower and the catalogue's indexes, for users and for items, as one SavedModel."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ def load_package(path: str) -> Any:
         return tf.saved_model.load(path)
     except (tf.errors.OpError, OSError, ValueError, IndexError, RuntimeError) as error:  # as its readers do
         raise ValueError(
-            f"{path}: cannot be loaded ({error}). Expected a SavedModel as it was built; delete the folder: "
-            "the next run makes it again."
+            f"{path}: cannot be loaded ({error}). Expected a SavedModel as it was built; delete "
+            f"{Path(path).parent}: the next run makes it again."
         ) from error
 
 
@@ -178,7 +179,7 @@ class RetrievalPackage(tf.Module):
 
         @tf.function
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            with tf.control_dependencies([_check_rows(inputs)]):
+            with tf.control_dependencies([_check_rows(inputs), _check_histories(inputs)]):
                 exclude = inputs.pop(EXCLUDE)
                 queries = from_raw(**inputs)[export.VECTORS]
             return self._answer(self._search, queries, exclude)
@@ -210,6 +211,24 @@ def _check_rows(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
     is_right = (sizes[0] <= MAX_ROWS) & tf.reduce_all(sizes == sizes[0])
     wanted = f"{', '.join(inputs)}: expected equally many rows of each, {MAX_ROWS} at most, got"
     return tf.debugging.Assert(is_right, [wanted, sizes], summarize=len(inputs))
+
+
+def _check_histories(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
+    """Refuses the lists [B, n] of a history if n differs; a list of none is one that the client lacks.
+
+    Without it values of different events would be taken for those of one.
+    """
+    widths = {
+        name: tf.shape(values)[1]
+        for name, values in inputs.items()
+        if name.startswith(f.HISTORY_PREFIX) and values.shape.rank == 2
+    }
+    if not widths:
+        return tf.no_op()
+    sizes = tf.stack(list(widths.values()))
+    is_right = tf.reduce_all((sizes == 0) | (sizes == tf.reduce_max(sizes)))
+    wanted = f"{', '.join(widths)}: expected lists of one length, or none, got"
+    return tf.debugging.Assert(is_right, [wanted, sizes], summarize=len(widths))
 
 
 def _contains(sets: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -44,6 +44,10 @@ class NodeView:
         if not self._console.is_terminal:
             self._console.print(text)
 
+    def say(self, text: str) -> None:
+        """Says something that stays above the nodes."""
+        self._console.print(text)
+
     def start(self, names: list[str]) -> None:
         """Lists the nodes, all waiting."""
         self.statuses = [NodeStatus(name) for name in names]

@@ -92,11 +92,15 @@ def _run_nodes(
         view.note("starting TFX")
         from pipelines.local_runner import NodeFailedError, run_pipeline
         from pipelines.pipeline import create_pipeline
+        from pipelines.recovery import LiveVersionError
+        from pipelines.run_metadata import RunMetadataError
 
         pipeline = create_pipeline(log, settings, paths)
         view.start([component.id for component in pipeline.components])
         try:
-            metadata = run_pipeline(pipeline, paths, view.update, from_node, to_node)
+            metadata = run_pipeline(pipeline, paths, view.update, from_node, to_node, view.say)
+        except (LiveVersionError, RunMetadataError) as error:
+            raise SystemExit(f"winnow: {error}") from error
         except NodeFailedError as error:
             raise SystemExit(f"winnow: {error}\nThe whole story: {log_file}") from error
         except ValueError as error:

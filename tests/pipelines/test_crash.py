@@ -1,5 +1,6 @@
 """SIGKILL in the middle of a node: the next run completes, and the root is as if nothing had happened."""
 
+import json
 import os
 import signal
 import subprocess
@@ -128,3 +129,18 @@ def test_a_lost_artifact_is_made_again(workspace):
     ran = {node for node, state in result["nodes"].items() if state == "done"}
     assert "IndexBuilder" in ran and not ran & {"EventIngest", "Transform", "RetrievalTrainer"}
     check_whole(workspace.root)
+
+
+def test_what_was_live_and_lost_is_pushed_again(workspace):
+    """Nothing is live without a flavour; what is left of the others stays."""
+    before = workspace.versions()
+    folder = model_dir(workspace.root / "serving", "scann")
+    folder.rename(workspace.path / "lost_flavour")
+    done = workspace.try_run("--json")
+    assert done.returncode == 0, done.stderr
+    assert f"{folder / before[-1]}: gone" in done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["verdict"] == "pushed" and workspace.versions() == [*before, result["live_version"]]
+    for version in (workspace.path / "lost_flavour").iterdir():
+        version.rename(folder / version.name)
+    assert find_interrupted(workspace.root) == set()

@@ -1,6 +1,7 @@
 """A root that a killed run has left: what had begun is gone, what was lost is made again, the rest stays."""
 
 import os
+import shutil
 
 import pytest
 from ml_metadata.metadata_store import MetadataStore
@@ -12,7 +13,7 @@ from components.live_model import live_folders
 from components.version_pusher import VERSION_FILE
 from pipelines.lineage_reader import read_version_lineage
 from pipelines.paths import RunPaths
-from pipelines.recovery import recover
+from pipelines.recovery import LiveVersionError, recover
 from pipelines.run_metadata import RunMetadataError
 
 DONE, RUNNING = mlmd.Execution.COMPLETE, mlmd.Execution.RUNNING
@@ -88,15 +89,68 @@ def test_what_was_lost_counts_as_deleted(paths):
     assert states == {str(kept): mlmd.Artifact.LIVE, str(lost): mlmd.Artifact.DELETED}
 
 
-def test_staged_copies_and_half_a_push_are_gone(paths):
-    exact, scann = (paths.serving / f"retrieval_{flavour}" for flavour in ("brute_force", "scann"))
-    kept = [exact / "5", scann / "5", scann / "3", exact / "notes"]
-    gone = [scann / "7", paths.serving / ".retrieval_scann-1a2b.tmp", paths.root / ".events.1a2b.tmp"]
+def test_staged_copies_are_gone(paths):
+    kept = [paths.serving / "retrieval_scann" / "3", paths.serving / "notes"]
+    gone = [paths.serving / ".retrieval_scann-1a2b.tmp", paths.root / ".events.1a2b.tmp"]
     for folder in (*kept, *gone):
         folder.mkdir(parents=True)
         (folder / "file").touch()
     recover(paths)
     assert all(folder.is_dir() for folder in kept) and not any(folder.exists() for folder in gone)
+
+
+@pytest.fixture
+def pushed(paths):
+    """A root with version 700 pushed; its store and the PushedModel's artifact."""
+    store, _, output = start_push(paths, "700", FLAVOURS)
+    recover(paths)
+    return store, output
+
+
+def read_state(store):
+    return [x.state for x in store.get_artifacts()]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_version_that_lost_a_flavour_may_be_pushed_again(paths, pushed, flavour, earlier):
+    """And what is left of it stays: it may be all that is served."""
+    store, _ = pushed
+    if earlier:
+        for folder in live_folders(paths.serving, "600").values():
+            folder.mkdir(parents=True)
+    folders = live_folders(paths.serving, "700")
+    shutil.rmtree(folders[flavour])
+    assert any("700" in line and flavour in line for line in recover(paths))
+    assert read_state(store) == [mlmd.Artifact.DELETED]
+    assert [x.is_dir() for name, x in folders.items() if name != flavour] == [True]
+    assert recover(paths) == []
+
+
+def test_a_live_version_that_changed_is_named(paths, pushed):
+    store, _ = pushed
+    folders = live_folders(paths.serving, "700")
+    assert recover(paths) == []
+    file = folders[FLAVOURS[0]] / "saved_model.pb"
+    file.touch()
+    with pytest.raises(LiveVersionError, match=f"{folders[FLAVOURS[0]]}.*changed since they were pushed"):
+        recover(paths)
+    file.unlink()
+    assert recover(paths) == []
+    assert read_state(store) == [mlmd.Artifact.LIVE]
+
+
+def test_a_version_of_another_origin_is_nobodys_business(paths, pushed):
+    for folder in live_folders(paths.serving, "800").values():
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").touch()
+    assert recover(paths) == []
+
+
+def test_a_damaged_store_is_named(paths):
+    paths.metadata.write_text("garbage")
+    with pytest.raises(RunMetadataError, match="metadata.sqlite: not a readable ML Metadata store"):
+        recover(paths)
 
 
 def start_push(paths, version, flavours):

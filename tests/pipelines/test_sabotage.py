@@ -125,6 +125,14 @@ def test_packages_changed_after_the_gate(workspace, packages):
     assert "Pusher failed" in message and "not what was judged" in message
 
 
+def test_a_live_version_that_was_changed(workspace, first):
+    live = live_folders(workspace.root / "serving", first["live_version"])[SCANN]
+    graph = live / "saved_model.pb"
+    with spoiled(graph, graph.read_bytes()[:1000]):
+        message = fail(workspace)
+    assert str(live) in message and "changed since they were pushed" in message
+
+
 def test_weights_that_are_nan(workspace):
     old = "model.set_weights(averaging.best_weights)"
     new = "model.set_weights([w * float('nan') for w in averaging.best_weights])"
