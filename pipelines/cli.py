@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+from pathlib import Path
 
 import typer
 
@@ -85,7 +86,13 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 
 
 def _hint(error: Exception) -> str:
-    return _HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno == errno.ENOENT and isinstance(error.filename, str):
+        folder = Path(error.filename).parent
+        if not folder.exists():
+            return f". There is no folder {folder}; make it, or choose another path."
+    return _HINTS.get(error.errno or 0, "")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pipelines.run_metadata import RunMetadataError, open_store, unreadable
 _INPUTS = (mlmd.Event.INPUT, mlmd.Event.DECLARED_INPUT)
 _OUTPUTS = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 _BLESSING = "ModelBlessing"
+_MAX_ID_DIGITS = 18  # of an int64
 _Result = TypeVar("_Result")
 
 
@@ -118,7 +119,8 @@ class _Reader:
 
     def _find(self, text: str) -> Artifact:
         """The artifact with an id, or the nearest at or above a path."""
-        if text.isdecimal() and (found := self._load_artifacts({int(text)})):
+        is_id = text.isdecimal() and len(text) <= _MAX_ID_DIGITS
+        if is_id and (found := self._load_artifacts({int(text)})):
             return found[int(text)]
         path = Path(text).resolve()
         for place in (text, *map(str, (path, *path.parents))):
@@ -270,7 +272,7 @@ def _to_plain(value: mlmd.Value) -> Any:
     kind = value.WhichOneof("value")
     plain = getattr(value, kind)
     if kind == "struct_value":
-        plain = json_format.MessageToDict(plain)
+        plain = _sort_keys(json_format.MessageToDict(plain))
         return plain.get("__value__", plain)  # where TFX keeps what is no object
     if kind == "proto_value":
         return str(plain)
@@ -282,6 +284,13 @@ def _to_plain(value: mlmd.Value) -> Any:
         except ValueError:
             return plain
     return plain
+
+
+def _sort_keys(value: Any) -> Any:
+    """The same in one order: a proto's map has another in each process."""
+    if isinstance(value, dict):
+        return {key: _sort_keys(inner) for key, inner in sorted(value.items())}
+    return [_sort_keys(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 _RUN_CONTEXT = "pipeline_run"
 _NODE_CONTEXT = "node"
+_FAILED_QUERY = re.compile(r"executing query: (.*?) query:", re.DOTALL)  # SQLite's reason, before the SQL
 
 
 class RunMetadataError(ValueError):
@@ -39,8 +41,10 @@ def unreadable(path: Path, error: Exception) -> RunMetadataError:
     """What is said of a store that is there and cannot be read."""
     if "Concurrent writes" in str(error):  # ml_metadata has tried again several times
         return RunMetadataError(f"{path}: a run is writing to it; ask again in a moment.")
+    failed = _FAILED_QUERY.search(str(error))
+    reason = failed[1] if failed else error
     return RunMetadataError(
-        f"{path}: not a readable ML Metadata store ({error}). Restore it, or run in another --root."
+        f"{path}: not a readable ML Metadata store ({reason}). Restore it, or run in another --root."
     )
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import JsonOption
 from pipelines.commands.run import DEFAULT_ROOT, RootOption, describe_check
 
 if TYPE_CHECKING:
@@ -41,7 +40,9 @@ def lineage(
         Path | None, typer.Option("--html", help="Draw the graph to this file too.", show_default=False)
     ] = None,
     root: RootOption = DEFAULT_ROOT,
-    as_json: JsonOption = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the whole graph as one line of JSON.")
+    ] = False,
 ) -> None:
     """What a pushed version came of: data, code, models, metrics, gates; or what came of an artifact."""
     from pipelines.lineage_reader import NotRecordedError, read_artifact_lineage, read_version_lineage

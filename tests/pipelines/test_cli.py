@@ -207,6 +207,14 @@ def test_wrong_usage_is_exit_code_2(tmp_path, arguments):
             "winnow: [Errno 21] Is a directory: '/data/log'. Expected a file",
         ),
         (
+            FileNotFoundError(2, "No such file or directory", "/none/such/log"),
+            "'/none/such/log'. There is no folder /none/such; make it, or choose another path.",
+        ),
+        (
+            FileNotFoundError(2, "No such file or directory", "/none"),
+            "'/none'. Expected a file or directory of this name",
+        ),
+        (
             OSError(28, "No space left on device"),
             "winnow: [Errno 28] No space left on device. Free some space",
         ),

@@ -261,6 +261,15 @@ def test_what_is_not_recorded_is_named_with_what_is(world, tmp_path):
         read_version_lineage(empty.path)
 
 
+def test_what_was_recorded_has_one_order(tmp_path):
+    recorder = Recorder(tmp_path)
+    names = [f"metric_{number}" for number in range(20)]
+    values = [{"name": "test", "values": dict.fromkeys(names, 0.5)}]
+    recorder.run("r1", "Evaluator", {}, {"evaluation": (made := recorder.make("Evaluation", values=values))})
+    found = read_artifact_lineage(recorder.path, str(made)).artifacts[made].properties["values"]
+    assert list(found[0]) == ["name", "values"] and list(found[0]["values"]) == sorted(names)
+
+
 def test_failed_executions_are_not_followed(tmp_path):
     recorder = Recorder(tmp_path)
     examples = recorder.make("Examples")
@@ -278,8 +287,10 @@ def test_damage_found_while_reading_names_the_store(tmp_path):
     with open(path, "r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xff" * size)
-    with pytest.raises(RunMetadataError, match=r"metadata\.sqlite: not a readable ML Metadata store"):
+    with pytest.raises(RunMetadataError) as caught:
         read_version_lineage(path, "100")
+    assert "metadata.sqlite: not a readable ML Metadata store (database disk image" in str(caught.value)
+    assert "SELECT" not in str(caught.value)
 
 
 def test_the_page_holds_every_node_and_loads_nothing(world):
@@ -353,8 +364,14 @@ def test_json_is_one_line_and_the_page_a_file(world, tmp_path):
     assert (tmp_path / "graph.html").read_text().startswith("<!doctype html>")
 
 
+def test_help_says_that_json_is_the_whole_graph():
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["lineage", "--help"])
+    assert "Print the whole graph as one line of JSON." in done.stdout
+
+
 def test_wrong_usage_is_exit_code_2_and_a_missing_store_1(world, tmp_path):
-    for arguments in (["7"], ["--artifact", "99999"], ["100", "--artifact", "1"]):
+    too_large = (["--artifact", "9" * 20], ["--artifact", "9" * 5000])
+    for arguments in (["7"], ["--artifact", "99999"], *too_large, ["100", "--artifact", "1"]):
         done = invoke(world, *arguments)
         assert done.exit_code == 2 and done.stdout == ""
     done = CliRunner().invoke(cli.app, ["lineage", "--root", str(tmp_path / "none")])
