@@ -22,10 +22,12 @@ _CODES = {
     tf.errors.RESOURCE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     tf.errors.UNIMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
 }
-# The places in the graph that TensorFlow puts around what it has to say.
+# What TensorFlow puts around what it has to say: its heading, and places in the graph.
 _GRAPH_PLACES = re.compile(
-    r"\{\{.*?\}\}|\n\t \[\[.*|\[Op:.*|\A.*\(most recent call last\):\n(<.*>\n)?", re.DOTALL
+    r"\{\{.*?\}\}|\n\t \[\[.*|\[Op:.*|\A.*\(most recent call last\):\n(<.*>\n)?|\AGraph execution error:\n\n",
+    re.DOTALL,
 )
+_CUT_QUOTE = re.compile(r"(, value: '[^']*)\Z")  # it ends a quoted value at its first zero byte
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +117,10 @@ class LoadedModel:
         came = (
             f"{name} {describe(spec.dtype, inputs[name].shape)}" for name, spec in signature.inputs.items()
         )
+        reason = _CUT_QUOTE.sub(r"\1...'", _GRAPH_PLACES.sub("", message).strip())
         return RequestError(
             _CODES.get(code, grpc.StatusCode.INTERNAL),
-            f"signature {signature.name!r}: {_GRAPH_PLACES.sub('', message).strip()}; got {', '.join(came)}",
+            f"signature {signature.name!r}: {reason}; got {', '.join(came)}",
         )
 
     def warm_up(self) -> None:

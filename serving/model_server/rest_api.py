@@ -43,14 +43,14 @@ def make_app(models: ServedModels, executor: Executor) -> Starlette:
     for path in (version, model):
         routes += [
             Route(f"{path}:{{method}}", api.predict, methods=["POST"]),
+            # Else the status of a model whose name has a colon.
+            Route(f"{path}:{{method}}", _refuse_get, methods=["GET"]),
             Route(f"{path}/metadata", api.metadata, methods=["GET"]),
             Route(path, api.status, methods=["GET"]),
         ]
     handlers: dict[Any, Any] = {
         RequestError: lambda _, error: _refuse(_HTTP_STATUS.get(error.code, 500), str(error)),
-        HTTPException: lambda request, error: _refuse(
-            error.status_code, f"{error.detail}: {request.method} {show(request.url.path)}"
-        ),
+        HTTPException: _refuse_http,
         ClientDisconnect: lambda *_: Response(status_code=499),  # nobody reads it
         Exception: lambda _, error: _refuse(500, f"{type(error).__name__}: {error}"),
     }
@@ -102,6 +102,19 @@ class _Api:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
+async def _refuse_get(_: Request) -> Response:
+    raise HTTPException(405, headers={"Allow": "POST"})
+
+
+def _refuse_http(request: Request, error: HTTPException) -> Response:
+    message = f"{error.detail}: {request.method} {show(request.url.path)}"
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))  # of a set
+        message += f"; expected {headers['Allow']}"
+    return _refuse(error.status_code, message, headers)
+
+
 def _read_path(request: Request) -> tuple[str, int | None]:
     version = request.path_params.get("version")
     if version is None:
@@ -132,5 +145,5 @@ def _respond(body: bytes, status: int = 200, headers: dict[str, str] | None = No
     return Response(body, status, headers, "application/json")
 
 
-def _refuse(status: int, message: str) -> Response:
-    return _respond(json.dumps({"error": message}).encode(), status)
+def _refuse(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return _respond(json.dumps({"error": message}).encode(), status, headers)

@@ -16,6 +16,9 @@ from serving.model_server.directory import find_models, find_versions, fingerpri
 from serving.model_server.model import LoadedModel
 from serving.model_server.request_checks import RequestError, show
 
+# What TensorFlow advises where a file is missing; nobody who reads of it here calls TensorFlow.
+_ADVICE = "You may be trying to load on a different device"
+
 
 class ServedVersion:
     """A version while it answers.
@@ -111,7 +114,7 @@ class ServedModels:
             with self._lock:
                 status.state = ModelVersionStatus.END
                 status.status.error_code = code
-                status.status.error_message = f"{type(error).__name__}: {error}"
+                status.status.error_message = f"{type(error).__name__}: {_in_a_line(error)}"
             self._report(
                 f"ALARM: {name} version {version} cannot be loaded and is skipped: "
                 f"{status.status.error_message}. Push a new version; this one is tried again once a file "
@@ -134,7 +137,10 @@ class ServedModels:
         if new is not None:
             self._report(f"serving {name} version {new.version}")
         elif old is not None:
-            self._report(f"no longer serving {name}: version {old.version} is gone, and there is no other")
+            self._report(
+                f"ALARM: no longer serving {name}: version {old.version} is gone, and there is no other that "
+                "can be loaded. Its requests are refused until one is pushed."
+            )
 
     def _end_if_drained(self, served: ServedVersion) -> None:
         if served.status.state == ModelVersionStatus.UNLOADING and not served.num_requests:
@@ -192,3 +198,7 @@ class ServedModels:
         asked = f"model {show(name)}" if version is None else f"model {show(name)} version {show(version)}"
         known = ", ".join(f"{n} version {v}" for n, v in sorted(there.items())) or "nothing"
         return RequestError(grpc.StatusCode.NOT_FOUND, f"{asked} is not served; served: {known}")
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).partition(_ADVICE)[0].split())

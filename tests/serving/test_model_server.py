@@ -224,6 +224,10 @@ REFUSED = [
         {"signature_name": "parse", "instances": ["garbage"]},
         "Could not parse example input, value: 'garbage'",
     ),
+    (
+        {"signature_name": "parse", "instances": [{"b64": "AAAA"}]},  # TensorFlow ends its message at a zero
+        "signature 'parse': Could not parse example input, value: '...'; got examples string [1]",
+    ),
     ({"signature_name": "parse", "instances": [""]}, "a (data type: int64) is required"),
     (
         {"signature_name": "scalar", "instances": [1.0, 2.0]},
@@ -250,15 +254,18 @@ def test_bad_json_is_refused_with_what_was_expected_and_what_came(client, body, 
         ("toy/versions/4/metadata", "GET", 404, "model 'toy' version 4 is not served"),
         ("notes", "GET", 404, "model 'notes' is not served"),
         ("toy:classify", "POST", 501, "method 'classify'; expected 'predict'"),
-        ("toy:predict", "GET", 404, "model 'toy:predict'"),
-        ("toy", "DELETE", 405, "Method Not Allowed: DELETE '/v1/models/toy'"),
+        ("toy:predict", "GET", 405, "GET '/v1/models/toy:predict'; expected POST"),
+        ("toy/versions/3:predict", "GET", 405, "expected POST"),
+        ("toy:predict", "PUT", 405, "expected POST"),
+        ("toy", "DELETE", 405, "Method Not Allowed: DELETE '/v1/models/toy'; expected GET, HEAD"),
         ("toy/", "GET", 404, "Not Found: GET '/v1/models/toy/'"),
         ("toy/labels/x", "GET", 404, "Not Found: GET '/v1/models/toy/labels/x'"),
     ],
 )
 def test_what_is_not_there_is_said(client, path, method, status, message):
-    found, answer, _ = client.rest(path, b'{"instances": [1.0]}' if method == "POST" else None, method)
+    found, answer, headers = client.rest(path, b'{"instances": [1.0]}' if method == "POST" else None, method)
     assert found == status and message in answer["error"]
+    assert status != 405 or answer["error"].endswith(f"; expected {headers['Allow']}")
 
 
 def test_a_body_too_large_is_refused_while_it_is_read(client, monkeypatch):
