@@ -1,5 +1,7 @@
 """The ScaNN index against the exact one, and the package's answers against a plain sort."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -177,6 +179,44 @@ def test_inputs_of_unequal_or_too_many_rows_are_refused_by_name(packaged, signat
     sizes = " ".join(str(count) for count in inputs.values())
     assert message in str(caught.value) and f"{MAX_ROWS} at most" in str(caught.value)
     assert f"got] [{sizes}]" in str(caught.value) or f"got] [{sizes[::-1]}]" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def ask_with_history(answerer):
+    """Calls `recommend` with two rows of a history whose lists have the widths given."""
+    make, _, vectors = answerer
+    names = ("history_brand", "history_item_id", "history_price")
+
+    @tf.function
+    def from_raw(**inputs):
+        return {export.VECTORS: tf.ones([tf.shape(inputs["gender"])[0], DIM])}
+
+    spec = {name: tf.TensorSpec([None, None], tf.string, name) for name in (*names, "gender")}
+    package = make(BruteForce(vectors))
+    package._towers = types.SimpleNamespace(
+        signatures={export.QUERY_RAW_SIGNATURE: from_raw.get_concrete_function(**spec)}
+    )
+    recommend = package.recommend()
+
+    def ask(*widths):
+        lists = {name: tf.fill([2, width], "x") for name, width in zip(names, widths, strict=True)}
+        return recommend(**lists, gender=tf.fill([2, 4], "f"), exclude_item_id=tf.fill([2, 5], ""))
+
+    return ask
+
+
+@pytest.mark.parametrize("widths", [(3, 3, 3), (0, 0, 0), (0, 3, 3)])
+def test_the_lists_of_a_history_are_of_one_length_or_left_out(ask_with_history, widths):
+    assert ask_with_history(*widths)["item_id"].shape == (2, 20)
+
+
+@pytest.mark.parametrize("widths", [(2, 1, 2), (1, 2, 2), (0, 2, 3)])
+def test_a_history_that_contradicts_itself_is_refused_by_name(ask_with_history, widths):
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        ask_with_history(*widths)
+    message = str(caught.value)
+    assert "history_brand, history_item_id, history_price: expected lists of one length" in message
+    assert f"got] [{' '.join(map(str, widths))}]" in message
 
 
 def test_the_raw_signature_answers_like_the_examples(packaged):

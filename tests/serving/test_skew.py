@@ -5,9 +5,11 @@ on the test split's own tf.Examples, in another process than the server's.
 """
 
 import collections
+import re
 import subprocess
 import sys
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -226,6 +228,28 @@ def test_so_are_those_without_what_is_excluded(client, flavour, pushed, queries,
     assert not set(expected[0][0]) & set(best[0][:7])
     for ask in WAYS:
         assert_equal(ask(client, model, {**to_arrays(found, specs), EXCLUDE: encoded}), expected)
+
+
+def test_a_history_that_contradicts_itself_is_refused_and_one_without_a_list_is_not(
+    client, flavour, queries, specs
+):
+    model, signatures = flavour
+    whole = queries[1][0]
+    query = {name: x[-2:] if name.startswith(f.HISTORY_PREFIX) else x for name, x in whole.items()}
+    arrays = to_arrays([{**query, f.HISTORY_ITEM_ID: query[f.HISTORY_ITEM_ID][:1]}], specs)
+    names = ", ".join(sorted(name for name in specs if name.startswith(f.HISTORY_PREFIX)))
+    expected = f"signature 'recommend': assertion failed: [{names}: expected lists of one length"
+    with pytest.raises(grpc.RpcError, match=re.escape(expected)) as caught:
+        ask_grpc(client, model, arrays)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    columns = {name: to_json(array) for name, array in arrays.items()}
+    status, answer, _ = client.rest(f"{model}:predict", {"signature_name": "recommend", "inputs": columns})
+    assert status == 400 and expected in answer["error"]
+
+    del query[BRANDS]
+    for ask in WAYS:
+        served = ask(client, model, to_arrays([query], specs))
+        assert_equal(served, offline(signatures, [make_example(query)]))
 
 
 def test_so_is_what_is_similar_to_every_item_and_to_an_unknown_one(client, flavour, pushed):
