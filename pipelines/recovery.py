@@ -111,11 +111,10 @@ def _mark_lost(store: MetadataStore, paths: RunPaths, done: list[str]) -> None:
         if artifact.state != mlmd.Artifact.LIVE:
             continue
         version = _read_version(artifact, paths.serving)
-        missing = (
-            [x for x in live_folders(paths.serving, version).values() if not x.is_dir()] if version else []
-        )
+        folders = live_folders(paths.serving, version).values() if version else ()
+        missing = next((x for x in folders if not x.is_dir()), None)
         if missing:
-            done.append(f"version {version} is no longer in {missing[0].parent}: it may be pushed again")
+            done.append(f"{missing}: gone; what was pushed there may be pushed again")
         elif paths.artifacts in Path(artifact.uri).parents and not Path(artifact.uri).exists():
             done.append(f"{artifact.uri}: lost; what made it will run again")
         else:

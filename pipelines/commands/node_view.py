@@ -46,7 +46,7 @@ class NodeView:
 
     def say(self, text: str) -> None:
         """Says something that stays above the nodes."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def start(self, names: list[str]) -> None:
         """Lists the nodes, all waiting."""
