@@ -75,7 +75,7 @@ class RowMaker:
 
 
 def fit_row_maker(movielens: MovieLens, train: Ratings, *, with_time: bool) -> RowMaker:
-    """Finds the vocabularies of the training ratings.
+    """Finds the vocabularies of the training ratings. A feature without a value is left out.
 
     Args:
       movielens: the data set.
@@ -110,15 +110,19 @@ def fit_row_maker(movielens: MovieLens, train: Ratings, *, with_time: bool) -> R
         features.append(_feature(TIME_BUCKET, query, "time", len(time_edges) + 2))
         features.append(_feature(HISTORY_AGE, query, "time", 2 * _MAX_AGE + 4, is_list=True))
     add(items, index, item_size, _feature(ITEM_INDEX, candidate, "item_id"))
-    year = pd.qcut(movielens.items["release_year"], _YEAR_BUCKETS, labels=False, duplicates="drop")
-    add(items, (year.fillna(-1) + 1).to_numpy(np.int64), _YEAR_BUCKETS + 1,
-        _feature("release_year_bucket", candidate, "attributes"))  # fmt: skip
+    if movielens.items["release_year"].notna().any():
+        year = pd.qcut(movielens.items["release_year"], _YEAR_BUCKETS, labels=False, duplicates="drop")
+        add(items, (year.fillna(-1) + 1).to_numpy(np.int64), _YEAR_BUCKETS + 1,
+            _feature("release_year_bucket", candidate, "attributes"))  # fmt: skip
     for name, group, lists in (
         ("genres_index", "attributes", movielens.items["genres"]),
         ("title_tokens", "text", movielens.items["title"].str.lower().str.findall(r"[^\W_]+")),
     ):
-        values, size = _encode_lists(lists, index > 0)
-        add(items, values, size, _feature(name, candidate, group, is_list=True))
+        flat = lists.reset_index(drop=True).explode().dropna()
+        names = np.unique(flat[index[flat.index] > 0].to_numpy(str))
+        if len(names):
+            feature = _feature(name, candidate, group, is_list=True)
+            add(items, _encode_lists(flat, names, len(index)), len(names) + 1, feature)
     return RowMaker(tuple(features), users, items, time_edges)
 
 
@@ -126,17 +130,21 @@ def _feature(name: str, role: f.Role, group: str, size: int = 0, *, is_list: boo
     return EncodedFeature(name, name, size, role, group, is_list)
 
 
-def _encode_lists(lists: pd.Series, known: np.ndarray) -> tuple[np.ndarray, int]:
-    """[N, n] filled with `PADDING`, on the known items' vocabulary; and that one's size with 0."""
-    flat = lists.reset_index(drop=True).explode().dropna()
-    names = np.unique(flat[known[flat.index]].to_numpy(str))
+def _encode_lists(flat: pd.Series, names: np.ndarray, num_items: int) -> np.ndarray:
+    """[N, n] filled with `PADDING`: places from 1 in sorted names, 0 for a value that is not among them.
+
+    Args:
+      flat: the values, under their items' numbers.
+      names: sorted.
+      num_items: N.
+    """
     values = flat.to_numpy(str)
     place = np.minimum(np.searchsorted(names, values), len(names) - 1)
     codes = np.where(names[place] == values, place + 1, 0)
     column = flat.groupby(level=0).cumcount().to_numpy()
-    encoded = np.full((len(lists), column.max() + 1), PADDING, np.int64)
+    encoded = np.full((num_items, column.max() + 1), PADDING, np.int64)
     encoded[flat.index, column] = codes
-    return encoded, len(names) + 1
+    return encoded
 
 
 def _compute_age(seconds: np.ndarray, event_seconds: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +27,7 @@ from benchmarks.movielens.rows import (
     find_others,
     fit_row_maker,
 )
+from schemas.features import Role
 from trainers.layers.feature_embedding import PADDING
 from trainers.preprocessing import USER_KEY
 from trainers.retrieval.model import HISTORY_ITEM_INDEX, ITEM_INDEX, USER_INDEX
@@ -228,6 +231,27 @@ def test_the_vocabularies_are_the_training_ratings(movielens):
             assert columns[feature.name].max() < feature.size
     tokens = maker.items["title_tokens"]
     assert (tokens[:7, 0] > 0).all() and (tokens[10:, 3] == 0).all()  # "film" is known, "of 10" is not
+
+
+def test_a_feature_without_a_value_is_left_out(movielens, ratings):
+    def list_features(**columns):
+        items = movielens.items.assign(**columns)
+        maker = fit_row_maker(dataclasses.replace(movielens, items=items), ratings, with_time=False)
+        assert set(maker.items) == {x.name for x in maker.features if x.role is Role.CANDIDATE}
+        return set(maker.items)
+
+    every = {ITEM_INDEX, "release_year_bucket", "genres_index", "title_tokens"}
+    assert list_features() == every
+    assert list_features(release_year=np.nan) == every - {"release_year_bucket"}
+    assert list_features(genres=[[]] * 30) == list_features(genres=None) == every - {"genres_index"}
+    assert list_features(title="?") == every - {"title_tokens"}
+
+
+def test_genres_of_films_that_nobody_rated_are_no_vocabulary(movielens):
+    items = movielens.items.assign(genres=[[]] * 29 + [["War"]])
+    train = movielens.ratings.take(movielens.ratings.items < 29)
+    maker = fit_row_maker(dataclasses.replace(movielens, items=items), train, with_time=False)
+    assert "genres_index" not in maker.items
 
 
 def test_with_time_a_query_knows_how_far_its_history_lies():

@@ -18,7 +18,7 @@ from benchmarks.movielens.data import HeldOutData, mean_metrics
 from benchmarks.movielens.models import is_leaking, list_models
 from benchmarks.movielens.plot import save_plot
 from benchmarks.movielens.protocols import LAST_OUT, RANDOM_SPLIT
-from benchmarks.movielens.ratings import MovieLens, Ratings
+from benchmarks.movielens.ratings import MovieLens, Ratings, read_movielens
 from benchmarks.movielens.report import print_report
 from benchmarks.movielens.settings import Settings
 from benchmarks.movielens.summary import compare, nest, summarize
@@ -171,6 +171,15 @@ def folder(tmp_path):
     films = [f"{n + 1},Film {n} (1990),Drama" for n in range(60)]
     (src / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(films) + "\n")
     return src
+
+
+def test_films_without_years_and_genres_can_be_learnt(folder):
+    films = [f"{n + 1},Film {n},(no genres listed)" for n in range(60)]
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(films) + "\n")
+    data = HeldOutData(read_movielens(folder), LAST_OUT)
+    towers = dataclasses.replace(TOY.towers, max_epochs=1)
+    scorer = train_winnow(data, data.test, dataclasses.replace(TOY, towers=towers), 1, with_time=False)
+    assert np.isfinite(scorer.score(np.array([0]), np.array([0]))).all()
 
 
 @pytest.mark.slow
