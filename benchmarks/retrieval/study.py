@@ -39,6 +39,7 @@ class Study:
       models: the rows of the table.
       seeds: of the models that have one.
       data_key: everything the data depends on; JSON values.
+      machine: what the results depend on besides, see `describe_machine`.
       load_data: prepares and opens the data; called only when something has to be computed.
       fingerprint: a hash of the code of modules.
       data_module: the module of what `load_data` returns: it has `measure` and `describe`.
@@ -48,6 +49,7 @@ class Study:
     models: Sequence[ModelSpec]
     seeds: Sequence[int]
     data_key: Mapping[str, Any]
+    machine: str
     load_data: Callable[[], Any]
     fingerprint: Callable[..., str]
     data_module: str = "benchmarks.retrieval.data"
@@ -67,7 +69,11 @@ def run_study(
     Returns:
       all results, in the order of the models and seeds; and `BenchmarkData.describe`.
     """
-    base = {"data": dict(study.data_key), "protocol": study.fingerprint(study.data_module)}
+    base = {
+        "data": dict(study.data_key),
+        "machine": study.machine,
+        "protocol": study.fingerprint(study.data_module),
+    }
     facts, _ = store.fetch({**base, "kind": "facts"}, lambda: study.load_data().describe())
     results = []
     for model in study.models:

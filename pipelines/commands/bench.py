@@ -57,6 +57,7 @@ def retrieval(
     manifest = log.manifest
     has_oracle = manifest.synthetic and (log.path / ORACLE_DIR).is_dir()
     models = list_models(settings.retrieval, settings.index.depth, has_oracle=has_oracle)
+    machine = describe_machine(options.PACKAGES)
     first = settings.retrieval.seed
     with ExitStack() as stack:
         loader = _DataLoader(log, settings, paths, stack)
@@ -64,6 +65,7 @@ def retrieval(
             models=models,
             seeds=range(first, first + options.count_seeds(seeds, full)),
             data_key=_make_data_key(log, settings),
+            machine=machine,
             load_data=loader.load,
             fingerprint=compute_code_fingerprint,
         )
@@ -79,7 +81,7 @@ def retrieval(
         "synthetic": manifest.synthetic,
         "split": "by time",
         "seen_removed": settings.gates.exclude_seen,
-        "machine": describe_machine(options.PACKAGES),
+        "machine": machine,
     }
     summary = summarize(results, protocol)
     print_report(summary, models)

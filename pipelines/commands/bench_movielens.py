@@ -57,6 +57,7 @@ def movielens(
     (protocol,) = (x for x in (RANDOM_SPLIT, LAST_OUT) if x.name == context.info_name)
     ratings = read_movielens(data)
     models = list_models(protocol)
+    machine = describe_machine(options.PACKAGES)
 
     def load() -> "HeldOutData":
         from benchmarks.movielens.data import HeldOutData
@@ -67,13 +68,13 @@ def movielens(
         models=models,
         seeds=range(FIRST_SEED, FIRST_SEED + options.count_seeds(seeds, full)),
         data_key={"ratings": ratings.fingerprint(), "protocol": protocol.name},
+        machine=machine,
         load_data=load,
         fingerprint=compute_code_fingerprint,
         data_module="benchmarks.movielens.data",
         headline=protocol.choose_by,
     )
     results, facts = run_study(study, ResultStore(root / "bench" / protocol.name), options.say)
-    machine = describe_machine(options.PACKAGES)
     summary = summarize(results, {**facts, "name": protocol.name, "machine": machine})
     print_report(summary, models)
     if plot is not None:

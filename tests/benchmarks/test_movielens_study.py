@@ -94,7 +94,8 @@ def make_study(models, movielens, seeds=(1, 2)):
     key = {"ratings": movielens.fingerprint()}
     fingerprint = lambda *modules: "+".join(modules)  # noqa: E731
     data_module = "benchmarks.movielens.data"
-    return Study(models, seeds, key, load, fingerprint, data_module, RANDOM_SPLIT.choose_by), loads
+    study = Study(models, seeds, key, "a machine", load, fingerprint, data_module, RANDOM_SPLIT.choose_by)
+    return study, loads
 
 
 def test_a_second_run_builds_nothing_and_the_json_has_its_form(movielens, models, tmp_path, capsys):

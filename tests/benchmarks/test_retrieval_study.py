@@ -46,7 +46,7 @@ def make_study(models, data, seeds=(1, 2), fingerprint=lambda *modules: "+".join
         loads.append(1)
         return data
 
-    return Study(models, seeds, {"events": "blocks"}, load, fingerprint), loads
+    return Study(models, seeds, {"events": "blocks"}, "a machine", load, fingerprint), loads
 
 
 def read_files(folder):
@@ -99,6 +99,15 @@ def test_more_seeds_and_other_code_measure_only_what_is_new(blocks, models, tmp_
     assert len(read_files(tmp_path / "results")) == len(after) + 2
     run_study(make_study(models, blocks, fingerprint=lambda *_: "edited")[0], store, print)
     assert len(read_files(tmp_path / "results")) == len(after) + 2 + 4
+
+
+def test_another_machine_measures_all_anew(blocks, models, tmp_path):
+    store = ResultStore(tmp_path / "results")
+    study, _ = make_study(models[:2], blocks)
+    run_study(study, store, print)
+    before = read_files(tmp_path / "results")
+    run_study(dataclasses.replace(study, machine="a machine, tensorflow 3"), store, print)
+    assert len(read_files(tmp_path / "results")) == 2 * len(before)
 
 
 def test_a_result_that_fails_leaves_nothing(tmp_path):
