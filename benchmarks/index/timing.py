@@ -13,7 +13,7 @@ from benchmarks.index.data import DEPTH, Asked, SearchData, compute_recalls
 
 Setting = Mapping[str, Any]
 
-_WARM_UP = 10  # the scan before has emptied the caches
+_WARM_UP = 10  # queries; what ran before has filled the caches with its own
 _SCANS_PER_ROUND = 10
 _LEAST_RECALL = 0.8  # below it a setting is of no interest
 
@@ -115,10 +115,8 @@ def measure(searcher: Searcher, settings: Sequence[Setting], data: SearchData, r
             search = searcher.prepare(setting)
             recalls, scans, times = [], [], []
             for part in _split(data.measured, rounds):
-                _, scanned = _time_queries(scan.prepare({}), part.queries[:_SCANS_PER_ROUND])
-                for query in part.queries[:_WARM_UP]:
-                    search(query)
-                answers, timed = _time_queries(search, part.queries)
+                _, scanned = _time_warm(scan.prepare({}), part.queries[:_SCANS_PER_ROUND])
+                answers, timed = _time_warm(search, part.queries)
                 recalls += [_compute_recall(searcher, answers, data.items, part)] * len(answers)
                 scans.append(scanned)
                 times.append(timed)
@@ -132,6 +130,13 @@ class _Timed:
 
     seconds: np.ndarray
     cpu_seconds: float
+
+
+def _time_warm(search: Callable[[np.ndarray], Any], queries: np.ndarray) -> tuple[list[Any], _Timed]:
+    """Times the queries, the first of which are asked once before."""
+    for query in queries[:_WARM_UP]:
+        search(query)
+    return _time_queries(search, queries)
 
 
 def _time_queries(search: Callable[[np.ndarray], Any], queries: np.ndarray) -> tuple[list[Any], _Timed]:

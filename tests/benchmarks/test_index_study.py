@@ -2,11 +2,12 @@ import dataclasses
 import json
 import os
 import threading
+import types
 
 import numpy as np
 import pytest
 
-from benchmarks.index import engines, study
+from benchmarks.index import engines, study, timing
 from benchmarks.index.baselines import Faiss, Hnsw, list_nprobe
 from benchmarks.index.data import (
     DEPTH,
@@ -188,6 +189,25 @@ def test_measuring_asks_each_measured_query_and_pairs_rounds(data):
     assert len(points) == 1 and points[0].recall == pytest.approx(1.0, abs=0.001)
     assert len(points[0].speedups) == len(points[0].cpu_speedups) == len(points[0].scan_qps) == 4
     assert 0 < points[0].p50_ms <= points[0].p99_ms
+
+
+def test_the_scan_is_timed_as_warm_as_the_engine(data, monkeypatch):
+    asked = []
+    clock = types.SimpleNamespace(now=0.0)
+    clock.perf_counter = clock.process_time = lambda: clock.now
+
+    class SlowAtFirst(ExactScan):
+        """Its first five queries after another's take 11 s, the others one."""
+
+        def _search(self, query):
+            asked.append(self)
+            clock.now += 1.0 if asked[-6:] == [self] * 6 else 11.0
+            return super()._search(query)
+
+    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(timing, "ExactScan", SlowAtFirst)
+    (point,) = measure(SlowAtFirst(data.items), [{}], data, rounds=2)
+    assert point.speedups == point.cpu_speedups == [1.0, 1.0]
 
 
 def test_grids_grow_to_their_ends():
