@@ -1,7 +1,6 @@
 """`winnow bench`: measurements beside what a user would pick instead."""
 
 import dataclasses
-import json
 import os
 import sys
 from contextlib import ExitStack
@@ -85,12 +84,13 @@ def retrieval(
     }
     summary = summarize(results, protocol)
     print_report(summary, models)
-    if plot is not None:
+
+    def draw(path: Path) -> None:
         from benchmarks.retrieval.plot import save_plot
 
-        save_plot(summary, models, plot)
-    if as_json:
-        typer.echo(json.dumps(summary))
+        save_plot(summary, models, path)
+
+    options.print_json_and_draw(summary, as_json, plot, draw)
 
 
 @app.command()
@@ -133,12 +133,13 @@ def index(
     store = ResultStore(root / "bench" / "index")
     summary = summarize(run_study(protocol, store, compute_code_fingerprint, options.say), protocol)
     print_report(summary)
-    if plot is not None:
+
+    def draw(path: Path) -> None:
         from benchmarks.index.plot import save_plot
 
-        save_plot(summary, plot)
-    if as_json:
-        typer.echo(json.dumps(summary))
+        save_plot(summary, path)
+
+    options.print_json_and_draw(summary, as_json, plot, draw)
 
 
 for name, description in bench_movielens.DESCRIPTIONS.items():

@@ -1,6 +1,5 @@
 """`winnow bench movielens-tutorial` and `winnow bench leave-last-out`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,9 +76,10 @@ def movielens(
     results, facts = run_study(study, ResultStore(root / "bench" / protocol.name), options.say)
     summary = summarize(results, {**facts, "name": protocol.name, "machine": machine})
     print_report(summary, models)
-    if plot is not None:
+
+    def draw(path: Path) -> None:
         from benchmarks.movielens.plot import save_plot
 
-        save_plot(summary, models, plot)
-    if as_json:
-        typer.echo(json.dumps(summary))
+        save_plot(summary, models, path)
+
+    options.print_json_and_draw(summary, as_json, plot, draw)
