@@ -18,7 +18,7 @@ _OURS, _OTHERS, _LEAKING = "#c2410c", "#64748b", "#cbd5e1"
 
 
 def save_plot(summary: Mapping[str, Any], models: Sequence[ModelSpec], path: Path) -> None:
-    """Writes a PNG: a panel per metric, a bar per model; the leaking ones are pale.
+    """Writes a picture: a panel per metric, a bar per model; the leaking ones are pale.
 
     Args:
       summary: of `summarize`.
@@ -32,7 +32,8 @@ def save_plot(summary: Mapping[str, Any], models: Sequence[ModelSpec], path: Pat
     colours = [_LEAKING if is_leaking(x) else _OURS if x.name == WINNOW else _OTHERS for x in models]
     for axes, metric in zip(panels.ravel(), metrics, strict=True):
         values = [dict(flatten(summary[model.name]))[metric] for model in models]
-        deviations = [dict(flatten(summary[model.name]["sd"]))[metric] for model in models]
+        # Unknown ones, of a single seed, are no lines
+        deviations = [dict(flatten(summary[model.name]["sd"]))[metric] or 0.0 for model in models]
         axes.barh(places, values, xerr=deviations, color=colours, height=0.7)
         axes.set_xlim(0.0, 1.2 * max(values))
         axes.set_yticks(places, [model.name for model in models], fontsize=9)

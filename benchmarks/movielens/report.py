@@ -10,18 +10,19 @@ from rich.table import Table
 from benchmarks.movielens.models import is_leaking
 from benchmarks.movielens.protocols import LAST_OUT, RANDOM_SPLIT
 from benchmarks.retrieval.models import WINNOW, ModelSpec
+from benchmarks.retrieval.report import describe_seeds
 
 _TITLES = {
     RANDOM_SPLIT.name: (
         "The TensorFlow Recommenders tutorials' protocol on {source}: {train:,} ratings to train,\n"
         "{asked:,} to find, split at random; {items:,} titles, {users:,} users.\n"
         "Top-k accuracy by id, seen titles removed and kept, the same scores for both; means over\n"
-        "the ratings asked for, ± sd over {num_seeds} seeds."
+        "the ratings asked for, {seeds_told}."
     ),
     LAST_OUT.name: (
         "Leave-last-out on {source}: the last ratings of {asked:,} users to find, {train:,} earlier\n"
         "ones to train; {items:,} titles, all ranked, seen ones removed.\n"
-        "Means over users, ± sd over {num_seeds} seeds."
+        "Means over users, {seeds_told}."
     ),
 }
 _LABELS = {"ndcg_10": "NDCG@10"}
@@ -29,7 +30,7 @@ _LABELS = {"ndcg_10": "NDCG@10"}
 
 def describe_protocol(protocol: Mapping[str, Any]) -> str:
     """The table's title."""
-    return _TITLES[protocol["name"]].format(**protocol, num_seeds=len(protocol["seeds"]))
+    return _TITLES[protocol["name"]].format(**protocol, seeds_told=describe_seeds(protocol))
 
 
 def print_report(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> None:
@@ -58,12 +59,15 @@ def _make_metric_table(summary: Mapping[str, Any], models: Sequence[ModelSpec]) 
             table.add_row("leaking")
         values = summary[model.name]
         deviations = dict(flatten(values["sd"]))
-        cells = [
-            f"{value:.4f}" + (f" ±{deviations[name]:.3f}" if model.is_seeded else " " * 7)
-            for name, value in flatten(values)
-        ]
+        cells = [_format(value, deviations[name], model.is_seeded) for name, value in flatten(values)]
         table.add_row("  " * is_leaking(model) + model.name, *cells)
     return table
+
+
+def _format(value: float, deviation: float | None, is_seeded: bool) -> str:
+    if deviation is None:
+        return f"{value:.4f}"
+    return f"{value:.4f}" + (f" ±{deviation:.3f}" if is_seeded else " " * 7)
 
 
 def _make_comparison_table(comparisons: Mapping[str, Any], models: Sequence[ModelSpec]) -> Table:

@@ -24,8 +24,9 @@ def summarize(results: Sequence[Measured], protocol: Mapping[str, Any]) -> dict[
 
     Returns:
       for each model its metrics, means over queries and seeds, with `sd` over the seeds (0 for a model
-      without a seed) and `seconds` of a seed; `comparisons` of Winnow's with the others, see `compare`; and
-      the `protocol`. A metric "removed_top_10" is {"removed": {"top_10": ...}}.
+      without a seed; null where the study has one seed) and `seconds` of a seed; `comparisons` of Winnow's
+      with the others, see `compare`; and the `protocol`. A metric "removed_top_10" is
+      {"removed": {"top_10": ...}}.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
     seconds: dict[str, list[float]] = {}
@@ -35,20 +36,23 @@ def summarize(results: Sequence[Measured], protocol: Mapping[str, Any]) -> dict[
         seconds.setdefault(result.model, []).append(result.seconds)
         if result.chosen:
             chosen.setdefault(result.model, []).append(result.chosen)
+    seeds = sorted({result.seed for result in results})
     summary: dict[str, Any] = {}
     for name, frames in tables.items():
         means = pd.DataFrame([mean_metrics(frame) for frame in frames])
-        sd = means.std(ddof=1) if len(frames) > 1 else 0.0 * means.iloc[0]
+        if len(frames) > 1:
+            sd = means.std(ddof=1).to_dict()
+        else:
+            sd = dict.fromkeys(means, 0.0 if len(seeds) > 1 else None)
         summary[name] = {
             **nest(means.mean().to_dict()),
-            "sd": nest(sd.to_dict()),
+            "sd": nest(sd),
             "seconds": float(np.mean(seconds[name])),
         }
     ours = tables[WINNOW]
     summary["comparisons"] = {
         name: nest(compare(ours, theirs)) for name, theirs in tables.items() if name != WINNOW
     }
-    seeds = sorted({result.seed for result in results})
     summary["protocol"] = {**protocol, "seeds": seeds, "chosen_on_validation": chosen}
     return summary
 

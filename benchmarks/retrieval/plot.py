@@ -20,7 +20,7 @@ _OURS, _OTHERS, _CEILING = "#c2410c", "#64748b", "#cbd5e1"
 
 
 def save_plot(summary: Mapping[str, Any], models: Sequence[ModelSpec], path: Path) -> None:
-    """Writes a PNG: a row of panels per metric, a panel per slice of users, a bar per model.
+    """Writes a picture: a row of panels per metric, a panel per slice of users, a bar per model.
 
     Args:
       summary: of `summarize`.
@@ -43,8 +43,9 @@ def save_plot(summary: Mapping[str, Any], models: Sequence[ModelSpec], path: Pat
             count = summary["protocol"][part]
             axes.set_xlim(0.0, 1.15 * longest)  # one scale for both kinds of users, with room for the labels
             axes.set_title(f"{LABELS[metric]}, {count} {label}", fontsize=10, loc="left")
-    error_bars = "Black lines: ± one standard deviation over seeds, for models that have one."
-    title = describe_protocol(summary["protocol"]) + "\n" + error_bars
+    title = describe_protocol(summary["protocol"])
+    if len(summary["protocol"]["seeds"]) > 1:
+        title += "\nBlack lines: ± one standard deviation over seeds, for models that have one."
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     figure.savefig(path, dpi=140)
     plt.close(figure)
@@ -57,7 +58,8 @@ def _draw_bars(axes: Axes, values: Sequence[Mapping[str, float | None]], models:
     deviations = np.array([value["sd"] or 0.0 for value in values])
     colours = [_pick_colour(model) for model in models]
     axes.barh(places, means, color=colours, height=0.7)
-    seeded = np.array([model.is_seeded for model in models])
+    spread = zip(values, models, strict=True)
+    seeded = np.array([model.is_seeded and value["sd"] is not None for value, model in spread])
     axes.errorbar(
         means[seeded], places[seeded], xerr=deviations[seeded], fmt="none", ecolor="black", capsize=3, lw=1
     )

@@ -25,9 +25,14 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
         f"{protocol['items']:,} items.\n"
         f"Split by time: train {' to '.join(days['train'])}, eval {' to '.join(days['eval'])}, "
         f"test {' to '.join(days['test'])}.\n"
-        f"Seen items {seen}. Means over users; ± sd over {len(protocol['seeds'])} seeds "
-        "where a model has one."
+        f"Seen items {seen}. Means over users; {describe_seeds(protocol)} where a model has one."
     )
+
+
+def describe_seeds(protocol: Mapping[str, Any]) -> str:
+    """What is said of the seeds: a single one has no deviation."""
+    count = len(protocol["seeds"])
+    return "1 seed" if count == 1 else f"± sd over {count} seeds"
 
 
 def print_report(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> None:
@@ -35,7 +40,7 @@ def print_report(summary: Mapping[str, Any], models: Sequence[ModelSpec]) -> Non
     console = Console(markup=False, highlight=False)
     console.print(describe_protocol(summary["protocol"]))
     console.print(_make_metric_table(summary, models))
-    console.print(_make_comparison_table(summary["comparisons"]))
+    console.print(_make_comparison_table(summary))
     for model in models:
         if model.note:
             console.print(f"{model.name}: {model.note}.")
@@ -56,7 +61,8 @@ def _make_metric_table(summary: Mapping[str, Any], models: Sequence[ModelSpec]) 
     return table
 
 
-def _make_comparison_table(comparisons: Mapping[str, Any]) -> Table:
+def _make_comparison_table(summary: Mapping[str, Any]) -> Table:
+    has_deviations = len(summary["protocol"]["seeds"]) > 1
     table = Table(
         box=box.SIMPLE,
         title=f"{WINNOW} minus the other, all users; intervals by paired bootstrap over users",
@@ -64,9 +70,9 @@ def _make_comparison_table(comparisons: Mapping[str, Any]) -> Table:
     )
     table.add_column("other")
     table.add_column("metric")
-    for name in ("difference", "95% interval", "sd over seeds"):
+    for name in ("difference", "95% interval") + ("sd over seeds",) * has_deviations:
         table.add_column(name, justify="right")
-    for name, metrics in comparisons.items():
+    for name, metrics in summary["comparisons"].items():
         for metric in TABLE_METRICS:
             value = metrics[metric]
             table.add_row(
@@ -74,7 +80,7 @@ def _make_comparison_table(comparisons: Mapping[str, Any]) -> Table:
                 LABELS[metric],
                 f"{value['difference']:+.4f}",
                 f"{value['low']:+.4f} to {value['high']:+.4f}",
-                f"{value['sd_over_seeds']:.4f}",
+                *([f"{value['sd_over_seeds']:.4f}"] if has_deviations else []),
             )
     return table
 
@@ -82,6 +88,8 @@ def _make_comparison_table(comparisons: Mapping[str, Any]) -> Table:
 def _format(value: Mapping[str, float | None], is_seeded: bool) -> str:
     if value["mean"] is None:
         return "-"
+    if value["sd"] is None:
+        return f"{value['mean']:.4f}"
     return f"{value['mean']:.4f}" + (f" ± {value['sd']:.4f}" if is_seeded else "         ")
 
 

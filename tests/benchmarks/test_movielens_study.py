@@ -125,6 +125,18 @@ def test_a_second_run_builds_nothing_and_the_json_has_its_form(movielens, models
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
+def test_one_seed_has_no_deviation(movielens, models, tmp_path, capsys):
+    results, facts = run_study(make_study(models, movielens, seeds=(1,))[0], ResultStore(tmp_path), print)
+    for name in (RANDOM_SPLIT.name, LAST_OUT.name):
+        summary = summarize(results, {**facts, "name": name, "machine": "a machine"})
+        assert summary["winnow"]["sd"]["removed"] == {"top_10": None, "top_100": None}
+        capsys.readouterr()
+        print_report(summary, models)
+        printed = capsys.readouterr().out
+        assert "±" not in printed and ", 1 seed." in printed
+        save_plot(summary, models, tmp_path / "plot.png")
+
+
 def test_settings_are_chosen_on_the_validation_part_alone(movielens):
     """The test part's ratings are replaced by others: the choice stays."""
     data = HeldOutData(movielens, RANDOM_SPLIT)

@@ -110,6 +110,18 @@ def test_another_machine_measures_all_anew(blocks, models, tmp_path):
     assert len(read_files(tmp_path / "results")) == 2 * len(before)
 
 
+def test_one_seed_has_no_deviation(blocks, models, tmp_path, capsys):
+    results, facts = run_study(make_study(models, blocks, seeds=(1,))[0], ResultStore(tmp_path), print)
+    summary = summarize(results, {**PROTOCOL, **facts})
+    assert summary[WINNOW]["all"]["recall_10"]["sd"] is None
+    assert summary["comparisons"]["EASE"]["recall_10"]["sd_over_seeds"] is None
+    capsys.readouterr()
+    print_report(summary, models)
+    printed = capsys.readouterr().out
+    assert "±" not in printed and "sd over seeds" not in printed and "; 1 seed where" in printed
+    save_plot(summary, models, tmp_path / "plot.png")
+
+
 def test_a_result_that_fails_leaves_nothing(tmp_path):
     store = ResultStore(tmp_path / "results")
     with pytest.raises(ZeroDivisionError):
