@@ -24,7 +24,7 @@ _TICKS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 
 
 def save_plot(summary: Mapping[str, Any], path: Path) -> None:
-    """Writes a PNG: a panel per distribution, a curve per engine.
+    """Writes a picture: a panel per distribution, a curve per engine, and what is quoted of the served one.
 
     Args:
       summary: of `summarize`.
@@ -45,8 +45,11 @@ def save_plot(summary: Mapping[str, Any], path: Path) -> None:
 def _draw_curves(axes: Axes, engines: Mapping[str, Any], asked: float) -> None:
     for name, style in _STYLES.items():
         points = engines[name]["points"]
-        places = [min(spread_recall(point["recall_100"]), spread_recall(0.9995)) for point in points]
+        places = [_place(point) for point in points]
         axes.plot(places, [point["qps"] for point in points], label=name, **style)
+    # What is quoted of the served index is what it chose, which another of its points may beat
+    served = engines[SERVED]
+    axes.plot(_place(served), served["qps"], **_STYLES[SERVED])
     axes.axhline(engines[BRUTE_FORCE]["qps"], color="#64748b", ls="--", lw=1, label=BRUTE_FORCE)
     axes.axvline(spread_recall(asked), color="#cbd5e1", lw=1, zorder=0)
     axes.set_yscale("log")
@@ -55,3 +58,8 @@ def _draw_curves(axes: Axes, engines: Mapping[str, Any], asked: float) -> None:
     axes.set_xlabel("recall@100", fontsize=9)
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _place(point: Mapping[str, Any]) -> float:
+    """Where a recall stands, 1 at the edge."""
+    return min(spread_recall(point["recall_100"]), spread_recall(0.9995))

@@ -4,6 +4,7 @@ import os
 import threading
 import types
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ from benchmarks.index.data import (
     sample_spectrum,
 )
 from benchmarks.index.engines import ENGINES, SERVED, Variant, list_variants
-from benchmarks.index.plot import save_plot
+from benchmarks.index.plot import _draw_curves, save_plot
 from benchmarks.index.report import print_report
 from benchmarks.index.scann_engines import BareScann, ServedScann
 from benchmarks.index.study import ASKED_RECALLS, Protocol, make_full, run_study
@@ -325,6 +326,18 @@ def test_other_code_and_other_seeds_are_other_results(cheap_variants, tmp_path):
     cheap_variants.clear()
     run_study(dataclasses.replace(SMALL, seed=1), store, join, print)
     assert len(cheap_variants) == len(ENGINES) * len(DISTRIBUTIONS)
+
+
+def test_what_is_quoted_of_the_served_index_is_drawn(cheap_variants, tmp_path):
+    results = run_study(SMALL, ResultStore(tmp_path / "results"), join, print)
+    by_engine = summarize(results, SMALL)["clustered"]
+    beaten = {"recall_100": 0.9, "qps": 5.0}
+    by_engine[SERVED].update(beaten, points=[{"recall_100": 0.95, "qps": 50.0}])
+    _, axes = plt.subplots()
+    _draw_curves(axes, by_engine, 0.9)
+    drawn = np.concatenate([np.transpose(line.get_data()) for line in axes.lines])
+    assert np.isclose(drawn, [1.0, 5.0]).all(axis=1).any()  # at one nine
+    plt.close()
 
 
 def test_missing_packages_are_named(monkeypatch):
