@@ -1,6 +1,7 @@
 """The `winnow` command. Nothing heavy is imported before a command runs, so that `--help` is instant."""
 
 import errno
+import inspect
 import signal
 import sys
 from pathlib import Path
@@ -38,6 +39,19 @@ app.command("serve")(serve.serve)
 app.command("lineage")(lineage.lineage)
 app.add_typer(import_sources.app, name="import")
 app.add_typer(bench.app, name="bench")
+
+
+def _let_paragraphs_flow(commands: typer.Typer) -> None:
+    """Joins the lines of the help texts' paragraphs; Typer joins the first one's alone."""
+    for command in commands.registered_commands:
+        text = inspect.cleandoc(command.help or inspect.getdoc(command.callback) or "")
+        command.help = "\n\n".join(" ".join(part.splitlines()) for part in text.split("\n\n"))
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _let_paragraphs_flow(group.typer_instance)
+
+
+_let_paragraphs_flow(app)
 
 
 def main() -> None:
