@@ -45,13 +45,16 @@ def list_missing_packages() -> list[str]:
     return [package for name, package in _PACKAGES.items() if importlib.util.find_spec(name) is None]
 
 
-def list_variants(num_items: int, targets: Sequence[float], step: float) -> list[Variant]:
+def list_variants(
+    num_items: int, targets: Sequence[float], step: float, hnsw_links: Sequence[int]
+) -> list[Variant]:
     """Everything that is measured on a distribution.
 
     Args:
       num_items: of the data.
       targets: recalls that the served index is tuned to.
       step: the factor between the settings that are tried of the other engines.
+      hnsw_links: hnswlib's M, each a graph of its own.
     """
     few = round(math.sqrt(num_items))
     many = 4 * few  # where faiss' guidelines begin
@@ -62,9 +65,8 @@ def list_variants(num_items: int, targets: Sequence[float], step: float) -> list
         # Rotated at random, as the codes of a spectrum's axes would be of very unequal use
         _make_faiss("RR64,IVF{},PQ32x4fs,RFlat", few, step),
         _make_faiss("RR64,IVF{},PQ32x4fs,RFlat", many, step),
-        _make_hnsw(16, step),
         _make_faiss("IVF{},Flat", few, step),
-        _make_hnsw(32, step),
+        *(_make_hnsw(links, step) for links in hnsw_links),
     ]
 
 

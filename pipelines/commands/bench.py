@@ -99,7 +99,10 @@ def index(
     *,
     items: Annotated[int, typer.Option(min=2000, help="Vectors of each distribution.")] = 1_000_000,
     full: Annotated[
-        bool, typer.Option("--full", help="Three times the queries and rounds, and denser curves.")
+        bool,
+        typer.Option(
+            "--full", help="Three times the queries and rounds, denser curves, hnswlib with M=32 too."
+        ),
     ] = False,
     as_json: options.Json = False,
     plot: options.Plot = None,

@@ -247,7 +247,7 @@ def test_the_full_study_measures_more():
     assert full.num_measured == 3 * SMALL.num_measured and full.rounds == 3 * SMALL.rounds
     assert set(SMALL.targets) < set(full.targets) and full.step < SMALL.step
     assert set(ASKED_RECALLS.values()) <= set(SMALL.targets)
-    names = [(v.engine, v.name) for v in list_variants(10_000, full.targets, full.step)]
+    names = [(v.engine, v.name) for v in list_variants(10_000, full.targets, full.step, full.hnsw_links)]
     assert len(set(names)) == len(names) and {engine for engine, _ in names} == set(ENGINES)
 
 
@@ -256,7 +256,7 @@ def cheap_variants(monkeypatch):
     """In each engine's place the exact scan, which costs nothing to build; returns what was built."""
     built = []
 
-    def list_cheap(num_items, targets, step):
+    def list_cheap(num_items, targets, step, hnsw_links):
         def make(engine):
             def build(data):
                 built.append(engine)
