@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.index_builder.build import BRUTE_FORCE, FLAVOURS, SCANN, package_dir
-from components.live_model import live_folders
+from components.live_model import find_live_version, live_folders
 from pipelines.run_metadata import RunMetadata
 
 pytestmark = pytest.mark.slow
@@ -125,8 +125,9 @@ def test_packages_changed_after_the_gate(workspace, packages):
     assert "Pusher failed" in message and "not what was judged" in message
 
 
-def test_a_live_version_that_was_changed(workspace, first):
-    live = live_folders(workspace.root / "serving", first["live_version"])[SCANN]
+def test_a_live_version_that_was_changed(workspace):
+    serving = workspace.root / "serving"
+    live = live_folders(serving, find_live_version(serving))[SCANN]
     graph = live / "saved_model.pb"
     with spoiled(graph, graph.read_bytes()[:1000]):
         message = fail(workspace)
