@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from trainers.layers.feature_embedding import table_dim
 from trainers.preprocessing import EncodedFeature, encoded_features
 from trainers.retrieval import data, item_to_item
 from trainers.retrieval.config import ItemToItemConfig, TowersConfig
@@ -114,7 +115,8 @@ def train_towers(
         # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
         model.compute_loss(next(iter(positives)))
         if config.spectral_start:
-            factors = compute_item_factors(items.clicks, config.embedding_dim, config.seed)
+            columns = table_dim(model.tables.sizes[ITEM_INDEX], config.embedding_dim)
+            factors = compute_item_factors(items.clicks, columns, config.seed)
             model.tables.start_from(ITEM_INDEX, factors * config.spectral_start)
         if start:
             start(model)

@@ -1,5 +1,6 @@
 """The whole training on real files, what it keeps, and a warm start from what it exported."""
 
+import dataclasses
 import json
 import os
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainers.layers.feature_embedding import table_dim
 from trainers.retrieval import export, warm_start
 from trainers.retrieval.config import RetrievalConfig
-from trainers.retrieval.model import RetrievalModel
+from trainers.retrieval.model import ITEM_INDEX, RetrievalModel
 from trainers.retrieval.selection import METRIC
 from trainers.retrieval.train import train_and_evaluate
 
@@ -21,9 +23,9 @@ ORIGIN = {"training_key": "key", "warm_start_dir": ""}
 pytestmark = pytest.mark.slow
 
 
-def _train(prepared, folder, **kwargs):
+def _train(prepared, folder, config=CONFIG, **kwargs):
     return train_and_evaluate(
-        CONFIG,
+        config,
         [prepared.train_pattern],
         [prepared.train_pattern],
         prepared.transform,
@@ -112,3 +114,9 @@ def _tokens(path, vocabulary):
 def test_a_warm_start_from_anything_else_is_refused(trained, marketplace, tmp_path):
     with pytest.raises(FileNotFoundError, match="warm start needs a model"):
         warm_start.load_weights(trained[0].model, str(tmp_path), marketplace.transform)
+
+
+def test_a_small_catalogue_starts_from_as_many_factors_as_its_table_has_columns(marketplace, tmp_path):
+    config = dataclasses.replace(CONFIG, embedding_dim=64, spectral_start=0.1, max_epochs=1)
+    tables = _train(marketplace, tmp_path, config).model.tables
+    assert table_dim(tables.sizes[ITEM_INDEX], config.embedding_dim) < min(tables.sizes[ITEM_INDEX] - 1, 64)
