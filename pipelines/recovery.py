@@ -43,6 +43,7 @@ def recover(paths: RunPaths) -> list[str]:
     """
     done: list[str] = []
     unfinished = [*paths.root.glob(_STAGING), *paths.serving.glob(_STAGING)]
+    store = None
     if paths.metadata.exists():
         try:
             store = MetadataStore(sqlite_metadata_connection_config(str(paths.metadata)))
@@ -51,12 +52,13 @@ def recover(paths: RunPaths) -> list[str]:
             raise unreadable(paths.metadata, error) from error
         unfinished += _end_interrupted(store, paths, done)
         _mark_lost(store, paths, done)
-        _check_live(store, paths.serving)
     for path in unfinished:
         done.append(f"removing {path}: left unfinished by an interrupted run")
         shutil.rmtree(path)
     for line in done:
         logging.warning(line)
+    if store is not None:
+        _check_live(store, paths.serving)  # last: what it stops must not leave half of the above undone
     return done
 
 

@@ -135,6 +135,11 @@ def test_a_live_version_that_changed_is_named(paths, pushed):
     file.touch()
     with pytest.raises(LiveVersionError, match=f"{folders[FLAVOURS[0]]}.*changed since they were pushed"):
         recover(paths)
+    staged = paths.serving / ".retrieval_scann-1a2b.tmp"
+    staged.mkdir()
+    with pytest.raises(LiveVersionError):
+        recover(paths)
+    assert not staged.exists()
     file.unlink()
     assert recover(paths) == []
     assert read_state(store) == [mlmd.Artifact.LIVE]
