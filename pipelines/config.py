@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from trainers.retrieval.config import Fraction, ItemToItemConfig, Positive, RetrievalConfig
+from trainers.config import Fraction, Positive
+from trainers.retrieval.config import ItemToItemConfig, RetrievalConfig
 
 
 class ConfigError(ValueError):

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[int, Field(gt=0)]
+from trainers.config import Fraction, Positive, TowersShape
 
 
 def _check_power_of_two(value: int) -> int:
@@ -19,17 +18,8 @@ PowerOfTwo = Annotated[Positive, AfterValidator(_check_power_of_two)]
 
 
 @dataclasses.dataclass(frozen=True)
-class TowersConfig:
+class TowersConfig(TowersShape):
     """Two towers and their training, whatever the query is."""
-
-    # Features
-    disabled_groups: tuple[str, ...] = ()  # groups of the schema that the towers shall not see
-
-    # Architecture
-    embedding_dim: Positive = 64
-    hidden_dims: tuple[Positive, ...] = ()  # of both towers; a linear tower overfits least, measure first
-    output_dim: Positive = 64
-    normalize: bool = True  # unit vectors; the score is the cosine over the temperature
 
     # Start of the item ids' embeddings: the RMS of their spectral start, see `spectral`; 0 starts at random
     spectral_start: Annotated[float, Field(ge=0.0)] = 0.0
@@ -48,9 +38,6 @@ class TowersConfig:
     learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.6  # decoupled (AdamW), so times the learning rate
     weight_averaging: Fraction = 0.995  # momentum of the weights' moving average, which is what is kept
-    dropout: Fraction = 0.3
-    id_dropout: Fraction = 0.1  # share of the items' ids and values trained as unknown
-    query_dropout: Fraction = 0.5  # the same of the user's and the context's: most users will be new
     seed: int = 1
 
 

@@ -7,9 +7,8 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from schemas import features as f
-from trainers.layers.feature_embedding import PADDING, EmbeddingTables, FeatureEmbedding, IdDropout
-from trainers.layers.history_pooling import HistoryPooling
-from trainers.layers.tower import TowerTop
+from trainers.layers.feature_embedding import PADDING, EmbeddingTables
+from trainers.layers.two_towers import CandidateTower, HistoryShape, QueryTower
 from trainers.losses.sampled_softmax import compute_sampling_probability, make_score_mask
 from trainers.preprocessing import EncodedFeature
 from trainers.retrieval.config import RetrievalConfig, TowersConfig
@@ -17,73 +16,6 @@ from trainers.retrieval.config import RetrievalConfig, TowersConfig
 USER_INDEX = f"{f.USER_ID}_index"
 ITEM_INDEX = f"{f.ITEM_ID}_index"
 HISTORY_ITEM_INDEX = f"{f.HISTORY_ITEM_ID}_index"
-
-
-class QueryTower(tf.keras.Model):
-    """User, context and history, or an anchor item, to a vector.
-
-    Args:
-      features: the query side's features; lists are the history, aligned with each other.
-      tables: embeddings, shared with the candidate tower.
-      config: widths and rates; without those of a history the features must hold none.
-    """
-
-    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: TowersConfig):
-        super().__init__(name="query_tower")
-        self._history_features = [x for x in features if x.is_list]
-        self._other_features = [x for x in features if not x.is_list]
-        self._tables = tables
-        self._embedding = FeatureEmbedding(
-            self._other_features, tables, config.query_dropout, name="query_features"
-        )
-        if isinstance(config, RetrievalConfig):
-            self._event_dropout = config.event_dropout
-            self._history_dropout = IdDropout(config.id_dropout)
-            self._pooling = HistoryPooling(
-                config.num_history_heads, config.embedding_dim, f.HISTORY_SIZE, name="history_pooling"
-            )
-        self._top = TowerTop(
-            config.hidden_dims, config.output_dim, config.normalize, config.dropout, name="query_top"
-        )
-
-    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Maps a batch of encoded features to [B, output_dim]."""
-        parts = []
-        if self._other_features:
-            parts.append(self._embedding(inputs, training=training))
-        if self._history_features:
-            mask = inputs[self._history_features[0].name] != PADDING
-            if training:
-                # One user's rows share most of a history: without this, it is learnt by heart.
-                mask &= tf.random.uniform(tf.shape(mask)) >= self._event_dropout
-            events = []
-            for feature in self._history_features:
-                ids = self._history_dropout(inputs[feature.name], training=training)
-                events.append(self._tables(ids, table=feature.table))
-            pooled = self._pooling(tf.concat(events, axis=2), mask)
-            parts.append(pooled)
-        return self._top(tf.concat(parts, axis=1), training=training)
-
-
-class CandidateTower(tf.keras.Model):
-    """An item's features to a vector.
-
-    Args:
-      features: the candidate side's features.
-      tables: embeddings, shared with the query tower.
-      config: widths and rates.
-    """
-
-    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, config: TowersConfig):
-        super().__init__(name="candidate_tower")
-        self._embedding = FeatureEmbedding(features, tables, config.id_dropout, name="candidate_features")
-        self._top = TowerTop(
-            config.hidden_dims, config.output_dim, config.normalize, config.dropout, name="candidate_top"
-        )
-
-    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Maps a batch of encoded features to [B, output_dim]."""
-        return self._top(self._embedding(inputs, training=training), training=training)
 
 
 class RetrievalModel(tfrs.Model):
@@ -120,7 +52,12 @@ class RetrievalModel(tfrs.Model):
                 )
         sizes = {x.table: x.size for x in (*self.query_features, *self.candidate_features) if x.size}
         self.tables = EmbeddingTables(sizes, config.embedding_dim, name="tables")
-        self.query_tower = QueryTower(self.query_features, self.tables, config)
+        history = (
+            HistoryShape(config.num_history_heads, config.event_dropout)
+            if isinstance(config, RetrievalConfig)
+            else None
+        )
+        self.query_tower = QueryTower(self.query_features, self.tables, config, history)
         self.candidate_tower = CandidateTower(self.candidate_features, self.tables, config)
         self._catalogue = {name: tf.constant(values) for name, values in catalogue.items()}
         self._positive_share = tf.constant(positive_share, tf.float32)
