@@ -1,4 +1,4 @@
-"""RetrievalGate: everything a retrieval model must satisfy, merged into the one blessing Pusher takes."""
+"""RetrievalGate: everything a retrieval model must satisfy."""
 
 import dataclasses
 import json
@@ -6,13 +6,12 @@ import os
 from typing import Any
 
 import pandas as pd
-from tfx.dsl.io import fileio
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Model, ModelBlessing, ModelEvaluation
+from tfx.v1.types.standard_artifacts import Model, ModelEvaluation
 
 from components.artifacts import GateReport, IndexReport
+from components.gates import Check, is_live, read_json, write_gate_report
 from components.index_builder.build import REPORT_FILE as INDEX_REPORT_FILE
-from components.live_model import CONTENT_PROPERTY, compute_content_hash, package_folders
 from components.retrieval_evaluator.component import CANDIDATE, LIVE
 from components.retrieval_evaluator.evaluate import (
     INDEX,
@@ -25,42 +24,7 @@ from components.retrieval_evaluator.evaluate import (
 )
 from components.retrieval_evaluator.metrics import bootstrap_lower_bound
 
-REPORT_FILE = "gate_report.json"
-CHECKS_PROPERTY = "checks"
 METRIC = "recall_100"
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One condition: `value` must be at least (or at most, or above) `bound`.
-
-    Attributes:
-      name: what is compared.
-      value: what was measured; for a comparison the lower bound of the difference.
-      bound: what it must reach.
-      at_most: whether `bound` is the largest allowed value.
-      above: whether `bound` itself is too little.
-      detail: the numbers behind a comparison.
-    """
-
-    name: str
-    value: float
-    bound: float
-    at_most: bool = False
-    above: bool = False
-    detail: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the condition holds; NaN never does."""
-        if self.above:
-            return self.value > self.bound
-        return self.value <= self.bound if self.at_most else self.value >= self.bound
-
-    @property
-    def missed_by(self) -> float:
-        """How far the value is on the wrong side of the bound; 0 if it passed."""
-        return 0.0 if self.passed else abs(self.value - self.bound)
 
 
 @component
@@ -69,46 +33,34 @@ def RetrievalGate(
     live: InputArtifact[Model],
     evaluation: InputArtifact[ModelEvaluation],
     index_report: InputArtifact[IndexReport],
-    blessing: OutputArtifact[ModelBlessing],
     report: OutputArtifact[GateReport],
     thresholds: Parameter[str],
     code_fingerprint: Parameter[str],
 ) -> None:
-    """Blesses the candidate if every check passes.
+    """Checks the candidate; `FunnelGate` acts on the report.
 
     Args:
       packages: the candidate.
       live: what is live; a candidate of equal content is not compared with itself.
       evaluation: per-user metrics of the candidate, the live model and the baselines.
       index_report: latency of the ScaNN index.
-      blessing: `blessed` is 1 or 0, as TFX's Pusher reads it, and `CONTENT_PROPERTY` is what was judged.
       report: all checks with their numbers.
       thresholds: JSON of `RetrievalThresholds`.
       code_fingerprint: see `pipelines.code_fingerprint`.
     """
-    candidate_hash = compute_content_hash(package_folders(packages.uri))
-    is_live = live.get_string_custom_property(CONTENT_PROPERTY) == candidate_hash
     bounds = RetrievalThresholds(**json.loads(thresholds))
-    metrics = _read_json(os.path.join(evaluation.uri, METRICS_FILE))
+    metrics = read_json(os.path.join(evaluation.uri, METRICS_FILE))
     checks = check_retrieval(
         pd.read_parquet(os.path.join(evaluation.uri, PER_USER_FILE)),
         metrics,
-        _read_json(os.path.join(index_report.uri, INDEX_REPORT_FILE)),
+        read_json(os.path.join(index_report.uri, INDEX_REPORT_FILE)),
         bounds,
-        compare_with_live=not is_live,
+        compare_with_live=not is_live(packages, live),
     )
     if metrics[ITEM_TO_ITEM] is not None:  # else the source has no sessions, and nothing to compare
         pairs_per_user = pd.read_parquet(os.path.join(evaluation.uri, PAIRS_PER_USER_FILE))
         checks += check_item_to_item(pairs_per_user, bounds)
-    blessed = all(check.passed for check in checks)
-    blessing.set_int_custom_property("blessed", int(blessed))
-    blessing.set_string_custom_property(CONTENT_PROPERTY, candidate_hash)
-    with fileio.open(os.path.join(blessing.uri, "BLESSED" if blessed else "NOT_BLESSED"), "w") as stream:
-        stream.write("")
-    rows = [{**dataclasses.asdict(c), "passed": c.passed, "missed_by": c.missed_by} for c in checks]
-    report.set_json_value_custom_property(CHECKS_PROPERTY, rows)  # for the lineage
-    with fileio.open(os.path.join(report.uri, REPORT_FILE), "w") as stream:
-        json.dump({"blessed": blessed, "checks": rows}, stream, indent=2)
+    write_gate_report(report, checks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +145,3 @@ def _compare(
     )
     # As good as a baseline is not enough; as good as what is live, or within a tolerance, is.
     return Check(name, lower, bound, above=other != LIVE, detail=detail)
-
-
-def _read_json(path: str) -> Any:
-    with fileio.open(path) as stream:
-        return json.load(stream)

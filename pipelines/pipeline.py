@@ -14,6 +14,7 @@ from tfx.v1.types import BaseChannel
 
 from components.anomaly_gate import AnomalyGate
 from components.event_ingest.component import EventIngest
+from components.funnel_gate import FunnelGate
 from components.index_builder.component import IndexBuilder
 from components.live_model import LiveModel, find_live_version
 from components.retrieval_evaluator.component import RetrievalEvaluator
@@ -108,7 +109,6 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         session_gap_seconds=config.item_to_item.session_gap_seconds,
         code_fingerprint=fingerprint("components.retrieval_evaluator.component"),
     )
-    # Pusher takes one blessing: floor, baselines, what is live and the index merge into it here.
     retrieval_gate = RetrievalGate(
         packages=index_builder.outputs["packages"],
         live=live_model.outputs["live"],
@@ -117,9 +117,15 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         thresholds=json.dumps(dataclasses.asdict(_make_thresholds(config))),
         code_fingerprint=fingerprint("components.retrieval_gate"),
     )
+    # Pusher takes one blessing: the checks of all stages merge into it here.
+    funnel_gate = FunnelGate(
+        packages=index_builder.outputs["packages"],
+        retrieval=retrieval_gate.outputs["report"],
+        code_fingerprint=fingerprint("components.funnel_gate"),
+    )
     pusher = VersionPusher(
         model=index_builder.outputs["packages"],
-        model_blessing=retrieval_gate.outputs["blessing"],
+        model_blessing=funnel_gate.outputs["blessing"],
         push_destination=PushDestination(
             filesystem=PushDestination.Filesystem(base_directory=str(paths.serving))
         ),
@@ -142,6 +148,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             live_model,
             retrieval_evaluator,
             retrieval_gate,
+            funnel_gate,
             pusher,
         ],
     )

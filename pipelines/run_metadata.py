@@ -92,15 +92,18 @@ class RunMetadata:
     def outputs(self, node: str) -> dict[str, mlmd.Artifact]:
         """The node's output artifacts in the newest run, by key; empty if it did not run."""
         store = self._store()
-        return self._outputs(store, self._execution(store, node))
+        return self._artifacts(store, self._execution(store, node), mlmd.Event.OUTPUT)
 
-    def _outputs(self, store: MetadataStore, execution: mlmd.Execution | None) -> dict[str, mlmd.Artifact]:
+    def _artifacts(
+        self, store: MetadataStore, execution: mlmd.Execution | None, kind: "mlmd.Event.Type"
+    ) -> dict[str, mlmd.Artifact]:
+        """What an execution used or made, by key."""
         if execution is None:
             return {}
         keys = {
             event.artifact_id: event.path.steps[0].key
             for event in store.get_events_by_execution_ids([execution.id])
-            if event.type == mlmd.Event.OUTPUT
+            if event.type == kind
         }
         return {keys[artifact.id]: artifact for artifact in store.get_artifacts_by_id(list(keys))}
 
@@ -113,7 +116,7 @@ class RunMetadata:
             return json.load(stream)
 
     def events_dir(self) -> str:
-        """The event log of what is live: of the newest run that passed its gate and went on to the push.
+        """The event log of what is live: of the newest run that passed its gates and went on to the push.
 
         Raises:
           RunMetadataError: if there is none.
@@ -121,12 +124,9 @@ class RunMetadata:
         store = self._store()
         is_live = False
         for run in self._runs(store):
-            verdict = self._outputs(store, self._execution(store, "RetrievalGate", run)).get("blessing")
-            is_live |= (
-                verdict is not None
-                and verdict.custom_properties["blessed"].int_value == 1
-                and self._execution(store, "Pusher", run) is not None
-            )
+            push = self._execution(store, "Pusher", run)
+            verdict = self._artifacts(store, push, mlmd.Event.INPUT).get("model_blessing")
+            is_live |= verdict is not None and verdict.custom_properties["blessed"].int_value == 1
             ingested = self._execution(store, "EventIngest", run)  # a run of some nodes may lack it
             if is_live and ingested is not None:
                 return ingested.custom_properties["events_dir"].string_value

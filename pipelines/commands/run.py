@@ -139,11 +139,11 @@ def _simulate_default(events: Path) -> None:
 
 def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
     """What the run came to, from ML Metadata."""
+    from components.gates import REPORT_FILE
     from components.live_model import find_live_version
     from components.retrieval_evaluator.evaluate import METRICS_FILE
-    from components.retrieval_gate import REPORT_FILE
 
-    gate = metadata.read_output("RetrievalGate", "report", REPORT_FILE)
+    gate = metadata.read_output("FunnelGate", "report", REPORT_FILE)
     pushed = metadata.outputs("Pusher").get("pushed_model")
     if pushed is None:
         verdict = "partial"
@@ -217,18 +217,18 @@ def _print_result(result: dict[str, Any]) -> None:
             caption="against: the lower bound of the mean difference, by paired bootstrap over users",
             caption_justify="left",
         )
-        for column in ("check", "value", "bound", "verdict"):
-            table.add_column(column, justify="left" if column in ("check", "verdict") else "right")
+        for column in ("stage", "check", "value", "bound", "verdict"):
+            table.add_column(column, justify="right" if column in ("value", "bound") else "left")
         for check in result["checks"]:
-            table.add_row(check["name"], *describe_check(check))
+            table.add_row(check["stage"], check["name"], *describe_check(check))
         console.print(table)
     failed = [check for check in result["checks"] if not check["passed"]]
     if result["verdict"] == "blocked":
-        names = "; ".join(f"{c['name']} (missed by {c['missed_by']:.4f})" for c in failed)
+        names = "; ".join(f"{c['stage']}: {c['name']} (missed by {c['missed_by']:.4f})" for c in failed)
         console.print(f"Not pushed: {names}.")
         for check in failed:
             if check["detail"]:
-                console.print(f"{check['name']}: {check['detail']}.")
+                console.print(f"{check['stage']}: {check['name']}: {check['detail']}.")
         console.print(f"Live stays: {result['live_version'] or 'nothing'}.")
     elif result["verdict"] == "pushed":
         console.print(f"Pushed version {result['live_version']} to {result['root']}/serving.")

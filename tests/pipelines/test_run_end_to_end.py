@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 TRAINING = {"RetrievalTrainer", "ItemToItemTrainer", "IndexBuilder"}
-JUDGING = {"RetrievalEvaluator", "RetrievalGate", "Pusher"}
+JUDGING = {"RetrievalEvaluator", "RetrievalGate", "FunnelGate", "Pusher"}
 
 
 def ran(result):
@@ -42,7 +42,7 @@ def test_a_changed_gate_threshold_judges_again_and_can_block(workspace, first):
     config = workspace.config.read_text()
     workspace.config.write_text(config.replace("min_recall_100: 0.01", "min_recall_100: 0.98"))
     blocked = workspace.run(code=1)
-    assert ran(blocked) == {"RetrievalGate", "Pusher"}
+    assert ran(blocked) == {"RetrievalGate", "FunnelGate", "Pusher"}
     assert blocked["verdict"] == "blocked" and blocked["live_version"] == first["live_version"]
     (failed,) = [check for check in blocked["checks"] if not check["passed"]]
     assert failed["name"] == "recall_100, floor"
@@ -58,7 +58,7 @@ def test_a_blocked_push_says_which_gate_and_by_how_much(workspace):
     )
     workspace.config.write_text(config)
     assert done.returncode == 1
-    assert "Not pushed: recall_100, floor (missed by 0." in done.stdout
+    assert "Not pushed: retrieval: recall_100, floor (missed by 0." in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -83,7 +83,8 @@ def test_the_lineage_of_what_is_live_is_that_of_the_run_that_made_it(workspace, 
     assert (made["RetrievalTrainer", "model"]["id"], "IndexBuilder") in uses
     recall = first["metrics"]["models"]["candidate"]["all"]["recall_100"]
     assert made["RetrievalEvaluator", "evaluation"]["properties"]["candidate"]["recall_100"] == recall
-    assert made["RetrievalGate", "report"]["properties"]["checks"] == first["checks"]
+    checks = made["RetrievalGate", "report"]["properties"]["checks"]
+    assert [{"stage": "retrieval", **c} for c in checks] == first["checks"]
 
     forward = workspace.lineage("--artifact", str(examples["id"]))
     assert forward["pushed_versions"] == [first["live_version"]]

@@ -118,7 +118,7 @@ def test_a_vocabulary_of_another_run(workspace, packages):
 
 
 def test_packages_changed_after_the_gate(workspace, packages):
-    assert workspace.run("--to", "RetrievalGate")["checks"]
+    assert workspace.run("--to", "FunnelGate")["checks"]
     ids = Path(package_dir(packages, BRUTE_FORCE)) / "assets" / "item_id"
     ids.write_bytes(ids.read_bytes() + b"\n")
     message = fail(workspace)
