@@ -1,0 +1,94 @@
+"""What of the distillation losses can be chosen. Importing this does not import TensorFlow."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from pydantic import BeforeValidator, Field
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Form = Literal[
+    "logits",
+    "multi_target",
+    "rocket_launching",
+    "pointwise_ranking",
+    "pairwise_ranking",
+    "listwise_ranking",
+    "hidden",
+    "contrastive",
+]
+
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "logits": ("temperature",),
+    "multi_target": ("soft_weights",),
+    "pointwise_ranking": ("top_k",),
+    "listwise_ranking": ("temperature",),
+    "contrastive": ("temperature",),
+}
+_WITH_DEFAULT = ("temperature",)  # the layer's own
+
+
+def _check_form(form: object) -> object:
+    known = get_args(Form)
+    if form not in known:
+        nearest = difflib.get_close_matches(str(form), known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown form {form!r}. Did you mean {nearest!r}? Known: {', '.join(known)}")
+    return form
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationLossConfig:
+    """One form of distillation and its share of the loss; the parameters are those its form takes."""
+
+    form: Annotated[Form, BeforeValidator(_check_form)]
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    # Of logits and listwise_ranking (1 without) and of contrastive (0.1 without)
+    temperature: Annotated[float, Field(gt=0, le=100)] | None = None
+    top_k: Annotated[int, Field(gt=0)] | None = None  # of pointwise_ranking, which needs it
+    # Of multi_target, which needs it: a task each, the hard loss has the rest of 1
+    soft_weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_form(self.form)
+        takes = _PARAMETERS.get(self.form, ())
+        for name in ("temperature", "top_k", "soft_weights"):
+            given = getattr(self, name) is not None
+            if given and name not in takes:
+                raise ValueError(
+                    f"form {self.form!r} takes no {name}: leave it out. "
+                    f"What it takes: {', '.join(('weight', *takes))}"
+                )
+            if not given and name in takes and name not in _WITH_DEFAULT:
+                raise ValueError(f"form {self.form!r} needs {name}")
+
+
+def build_losses(
+    configs: Sequence[DistillationLossConfig],
+) -> "list[tuple[float, tf.keras.layers.Layer]]":
+    """Builds the layers that `configs` names.
+
+    Returns:
+      (weight, layer) of each; the layer maps `distillation.Signals` to a scalar. What weights a layer has
+      are made by its first call.
+    """
+    from trainers.losses import distillation, distillation_ranking, distillation_vectors
+
+    layers = {
+        "logits": distillation.LogitsDistillation,
+        "multi_target": distillation.MultiTargetKL,
+        "rocket_launching": distillation.RocketLaunching,
+        "pointwise_ranking": distillation_ranking.PointwiseRanking,
+        "pairwise_ranking": distillation_ranking.PairwiseRanking,
+        "listwise_ranking": distillation_ranking.ListwiseRanking,
+        "hidden": distillation_vectors.HiddenDistillation,
+        "contrastive": distillation_vectors.ContrastiveAlignment,
+    }
+    losses = []
+    for i, config in enumerate(configs):
+        given = {name: getattr(config, name) for name in _PARAMETERS.get(config.form, ())}
+        parameters = {name: value for name, value in given.items() if value is not None}
+        losses.append((config.weight, layers[config.form](**parameters, name=f"{config.form}_{i}")))
+    return losses
