@@ -8,29 +8,17 @@ import tensorflow as tf
 from scipy import sparse
 
 from schemas import features as f
-from trainers.layers.feature_embedding import PADDING
+from trainers.batches import FeatureSpec, make_shuffled_batches, to_dense
 from trainers.preprocessing import USER_KEY, EncodedFeature
 from trainers.retrieval.model import HISTORY_ITEM_INDEX, ITEM_INDEX
 
 _READ_BATCH = 4096
 _SHUFFLE_BUFFER = 65_536
 _MAX_CLICKS = 20_000_000  # whose user and item are held in memory: 320 MB
-_MAX_LIST_SIZE = 8  # of an item's tokens or labels; a longer list is cut
-
-FeatureSpec = dict[str, tf.io.FixedLenFeature | tf.io.RaggedFeature]
 
 
 class NoPositivesError(ValueError):
     """There is nothing to learn from."""
-
-
-def to_dense(values: tf.Tensor | tf.RaggedTensor, feature: EncodedFeature) -> tf.Tensor:
-    """A list as [B, n] filled with `PADDING`; a history keeps its newest, another list its first values."""
-    if not isinstance(values, tf.RaggedTensor):
-        return values
-    if feature.role is f.Role.QUERY:
-        return values[:, -f.HISTORY_SIZE :].to_tensor(PADDING, shape=[None, f.HISTORY_SIZE])
-    return values.to_tensor(PADDING, shape=[None, _MAX_LIST_SIZE])
 
 
 def make_rows(
@@ -81,32 +69,10 @@ def leave_out_repeats(rows: tf.data.Dataset) -> tf.data.Dataset:
 def make_training_batches(
     positives: tf.data.Dataset, batch_size: int, cache_file: str, seed: int
 ) -> tf.data.Dataset:
-    """Shuffled batches of positives, others every epoch.
-
-    Rows move in blocks, never one by one: blocks are shuffled, joined to a large buffer, and the buffer's
-    rows are permuted. Shuffling single rows of twenty columns takes longer than training on them.
-
-    Args:
-      positives: batches of clicked rows.
-      batch_size: rows of a training batch; the last one of an epoch may have fewer.
-      cache_file: where the positives are kept between epochs; before the shuffle, or the batches would
-        freeze.
-      seed: of the shuffle.
-    """
-    blocks = positives.cache(cache_file).shuffle(
-        _SHUFFLE_BUFFER // _READ_BATCH, seed=seed, reshuffle_each_iteration=True
+    """Shuffled batches of positives, see `make_shuffled_batches`."""
+    return make_shuffled_batches(
+        positives, batch_size, cache_file, seed, block_size=_READ_BATCH, buffer_size=_SHUFFLE_BUFFER
     )
-    buffers = blocks.rebatch(_SHUFFLE_BUFFER)
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
-    permuted = tf.data.Dataset.zip(buffers, seeds).map(_permute)
-    return permuted.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
-
-
-def _permute(rows: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The same rows in another order."""
-    order = tf.range(tf.shape(rows[ITEM_INDEX])[0])
-    order = tf.random.experimental.stateless_shuffle(order, seed)
-    return {name: tf.gather(values, order) for name, values in rows.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import schema_utils
 
 from schemas import features as f
+from trainers.batches import to_dense
 from trainers.preprocessing import EncodedFeature
-from trainers.retrieval.data import to_dense
 from trainers.retrieval.item_to_item import anchor_source
 from trainers.retrieval.model import RetrievalModel
 
