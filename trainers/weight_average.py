@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -36,3 +37,34 @@ class WeightAverage:
         finally:
             for variable, value in zip(self._variables, own, strict=True):
                 variable.assign(value)
+
+
+class Averaging(tf.keras.callbacks.Callback):
+    """Keeps the moving average of the weights after the newest epoch, see `WeightAverage`.
+
+    Args:
+      averaging: momentum of the average.
+    """
+
+    def __init__(self, averaging: float):
+        super().__init__()
+        self._averaging = averaging
+        self.best_epoch = 0
+        self.best_weights: list[np.ndarray] = []
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        self._average = WeightAverage(self.model, self._averaging)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        self._average.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        with self._average.applied():
+            self._look(epoch, logs)
+
+    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
+        """Looks at the averaged weights, which the model has for the time of the call."""
+        self.best_epoch, self.best_weights = epoch, self.model.get_weights()

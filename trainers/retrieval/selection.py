@@ -7,42 +7,11 @@ import tensorflow as tf
 
 from trainers.preprocessing import USER_KEY
 from trainers.retrieval.model import HISTORY_ITEM_INDEX, ITEM_INDEX, RetrievalModel
-from trainers.weight_average import WeightAverage
+from trainers.weight_average import Averaging
 
 RECALL_DEPTHS = (10, 100)
 METRIC = "val_recall"
 _SCORE_BATCH = 512
-
-
-class Averaging(tf.keras.callbacks.Callback):
-    """Keeps the moving average of the weights after the newest epoch, see `WeightAverage`.
-
-    Args:
-      averaging: momentum of the average.
-    """
-
-    def __init__(self, averaging: float):
-        super().__init__()
-        self._averaging = averaging
-        self.best_epoch = 0
-        self.best_weights: list[np.ndarray] = []
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        self._average = WeightAverage(self.model, self._averaging)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        self._average.update()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        with self._average.applied():
-            self._look(epoch, logs)
-
-    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
-        """Looks at the averaged weights, which the model has for the time of the call."""
-        self.best_epoch, self.best_weights = epoch, self.model.get_weights()
 
 
 class Selection(Averaging):
@@ -53,7 +22,7 @@ class Selection(Averaging):
     catalogue is the training items and the items new in the evaluation split, so that a model which
     lets unknown items flood the top is not chosen; the row's history is left out.
 
-    What is ranked and kept is the weights' moving average, see `WeightAverage`.
+    What is ranked and kept is the weights' moving average, see `weight_average.WeightAverage`.
 
     Args:
       positives: batches of the evaluation split's clicked rows, in the same order every time.

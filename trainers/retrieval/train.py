@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from schemas import features as f
 from trainers.layers.feature_embedding import table_dim
 from trainers.preprocessing import EncodedFeature, encoded_features
 from trainers.retrieval import data, item_to_item
 from trainers.retrieval.config import ItemToItemConfig, TowersConfig
 from trainers.retrieval.model import ITEM_INDEX, RetrievalModel
-from trainers.retrieval.selection import Averaging, Selection
+from trainers.retrieval.selection import Selection
 from trainers.retrieval.spectral import compute_item_factors
+from trainers.weight_average import Averaging
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ def train_and_evaluate(
     Raises:
       NoPositivesError: if there is nothing to learn from.
     """
-    features = encoded_features(transform_output)
+    features = encoded_features(transform_output, f.Role.QUERY, f.Role.CANDIDATE)
     spec = transform_output.transformed_feature_spec()
     if isinstance(config, ItemToItemConfig):
         read = item_to_item.row_features(features)
