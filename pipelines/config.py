@@ -30,6 +30,34 @@ class SplitConfig:
             )
 
 
+def _default_crosses() -> dict[str, int]:
+    """Sized for the simulated marketplace's 1,000 users, 8,000 items and 2,000 shops.
+
+    Each has more rows than its pairs occur in a default log: of the millions of pairs of user_id and item_id
+    157,000 do, of user_id and shop_id 118,000.
+    """
+    return {
+        "gender x occupation": 256,
+        "city x device": 256,
+        "category x brand": 2048,
+        "gender x category": 256,
+        "occupation x brand": 8192,
+        "user_id x category": 32_768,
+        "user_id x shop_id": 262_144,
+        "user_id x item_id": 262_144,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformConfig:
+    """Hashed crosses of single-valued features, and how many rows each one's table has (row 0: unknown).
+
+    A source that lacks a feature of a default cross does without it; see `pipelines.crosses`.
+    """
+
+    crosses: dict[str, Annotated[int, Field(ge=2)]] = dataclasses.field(default_factory=_default_crosses)
+
+
 @dataclasses.dataclass(frozen=True)
 class IndexConfig:
     """The ScaNN index and what it must reach to be pushed."""
@@ -60,13 +88,14 @@ class RunConfig:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    transform: TransformConfig = dataclasses.field(default_factory=TransformConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     item_to_item: ItemToItemConfig = dataclasses.field(default_factory=ItemToItemConfig)
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
     gates: GateConfig = dataclasses.field(default_factory=GateConfig)
 
 
-for _section in (SplitConfig, RetrievalConfig, ItemToItemConfig, IndexConfig, GateConfig):
+for _section in (SplitConfig, TransformConfig, RetrievalConfig, ItemToItemConfig, IndexConfig, GateConfig):
     _section.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[union-attr]
 
 

@@ -22,6 +22,7 @@ from components.retrieval_gate import RetrievalGate, RetrievalThresholds
 from components.version_pusher import VersionPusher
 from pipelines.code_fingerprint import compute_code_fingerprint as fingerprint
 from pipelines.config import ConfigError, RunConfig
+from pipelines.crosses import select_crosses
 from pipelines.paths import RunPaths
 from pipelines.warm_start import find_origin
 from schemas.features import ExampleType, Role, load_schema, read_features, write_schema
@@ -67,7 +68,11 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         examples=ingest.outputs["impressions"],
         schema=validation[ExampleType.IMPRESSION][1].outputs["schema"],
         preprocessing_fn="trainers.preprocessing.preprocessing_fn",
-        custom_config={"schema": source, "code_fingerprint": fingerprint("trainers.preprocessing")},
+        custom_config={
+            "schema": source,
+            "crosses": select_crosses(source, config.transform),
+            "code_fingerprint": fingerprint("trainers.preprocessing"),
+        },
         disable_statistics=True,
     )
     transform.add_upstream_node(anomaly_gate)

@@ -23,12 +23,14 @@ ENCODINGS = {
     "hash": ((schema_pb2.BYTES,), True),
     "bucketize": (_NUMBERS, True),
     "zscore": (_NUMBERS, False),
+    "log2": (_NUMBERS, True),
+    "log_zscore": (_NUMBERS, False),
     "calendar": ((schema_pb2.INT,), False),
     "age": ((schema_pb2.INT,), False),
 }
 
 _TAGS = (
-    f"Expected tags role={'|'.join(role.value for role in f.Role)}, group=<name> and "
+    f"Expected tags role={'|'.join(role.value for role in f.SCHEMA_ROLES)}, group=<name> and "
     f"encode={'|'.join(ENCODINGS)}, a size after a colon"
 )
 

@@ -5,11 +5,14 @@ A feature is one entry in one .pbtxt. Its annotation tags say what the pipeline 
     role=query|candidate|key|label|privileged|privileged_post_event
     group=<name>              features switched on and off together by `retrieval.disabled_groups`
     encode=<encoding>[:size]  how `trainers/preprocessing.py` turns it into numbers; may repeat
+
+A privileged feature whose name is an `Interaction`'s is no column of a log: ingestion computes it.
 """
 
 import dataclasses
 import enum
 import hashlib
+import re
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -53,10 +56,43 @@ class Role(str, enum.Enum):
 
     QUERY = "query"
     CANDIDATE = "candidate"
+    CROSS = "cross"  # of both sides; made in Transform, so no schema's
     KEY = "key"
     LABEL = "label"
-    PRIVILEGED = "privileged"
-    PRIVILEGED_POST_EVENT = "privileged_post_event"
+    PRIVILEGED = "privileged"  # known before the request, but of a user and an item together: a teacher's
+    PRIVILEGED_POST_EVENT = "privileged_post_event"  # known after the click: the conversions' teacher's
+
+
+SCHEMA_ROLES = tuple(role for role in Role if role is not Role.CROSS)
+
+
+class Statistic(str, enum.Enum):
+    """What is known of a user's dealings with the items that share a value, before a point in time."""
+
+    CLICKS = "clicks"
+    IMPRESSIONS = "impressions"
+    CLICK_AGE_SECONDS = "click_age_seconds"  # since the newest of the clicks became known
+
+
+@dataclasses.dataclass(frozen=True)
+class Interaction:
+    """A statistic of a user's dealings with the items that share the row's value of a column.
+
+    Attributes:
+      column: an item's, e.g. shop_id.
+      statistic: which.
+    """
+
+    column: str
+    statistic: Statistic
+
+    @property
+    def name(self) -> str:
+        """The feature, e.g. user_shop_id_clicks."""
+        return f"user_{self.column}_{self.statistic.value}"
+
+
+_INTERACTION = re.compile(f"user_(.+)_({'|'.join(statistic.value for statistic in Statistic)})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,12 +179,31 @@ def history_columns(schema: schema_pb2.Schema) -> tuple[str, ...]:
     return tuple(name.removeprefix(HISTORY_PREFIX) for name in names if name != HISTORY_TIMESTAMP)
 
 
+def parse_interaction(name: str) -> Interaction | None:
+    """The interaction that a feature's name stands for; None where it stands for none."""
+    match = _INTERACTION.fullmatch(name)
+    return Interaction(match[1], Statistic(match[2])) if match else None
+
+
+def read_interactions(schema: schema_pb2.Schema) -> tuple[Interaction, ...]:
+    """The interactions that a schema wants computed: privileged features with an interaction's name."""
+    names = (feature.name for feature in read_features(schema, Role.PRIVILEGED))
+    return tuple(interaction for name in names if (interaction := parse_interaction(name)))
+
+
+def split_cross(cross: str) -> tuple[str, ...]:
+    """The features of a cross written as "user_id x item_id"."""
+    return tuple(cross.split(" x "))
+
+
 def _read_feature(proto: schema_pb2.Feature) -> Feature:
     role, group, encodings = None, "", []
     for tag in proto.annotation.tag:
         key, _, value = tag.partition("=")
         if key == "role":
             role = Role(value)
+            if role not in SCHEMA_ROLES:
+                raise ValueError(f"feature {proto.name!r}: role={value} is of what Transform makes alone")
         elif key == "group":
             group = value
         elif key == "encode":
@@ -157,7 +212,8 @@ def _read_feature(proto: schema_pb2.Feature) -> Feature:
         else:
             raise ValueError(f"feature {proto.name!r}: unknown tag {tag!r}; expected role=, group=, encode=")
     if role is None:
-        raise ValueError(f"feature {proto.name!r}: no role= tag; expected one of {[r.value for r in Role]}")
+        roles = [role.value for role in SCHEMA_ROLES]
+        raise ValueError(f"feature {proto.name!r}: no role= tag; expected one of {roles}")
     return Feature(
         name=proto.name,
         role=role,

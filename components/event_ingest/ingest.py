@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from components.event_ingest import splits, tables
 from components.event_ingest.examples import encode_examples
+from components.event_ingest.interactions import add_interactions
 from schemas import features as f
 from sources.event_log import EventLog
 from sources.validation import validate_event_log
@@ -102,6 +103,18 @@ def group_files(rows_per_file: Mapping[str, int]) -> list[list[str]]:
     return list(groups.values())
 
 
+def shuffle_requests(table: pa.Table, seed: int) -> pa.Table:
+    """Permutes the requests, and keeps the rows of each side by side.
+
+    A user's requests lie side by side after the build; a trainer's shuffle buffer wants them spread. The rows
+    of one request stay neighbours: a trainer that compares them groups neighbours.
+    """
+    requests = table.column(f.REQUEST_ID).combine_chunks().dictionary_encode()
+    places = np.random.default_rng(seed).permutation(len(requests.dictionary))
+    order = np.argsort(places[requests.indices.to_numpy()], kind="stable")
+    return table.take(pa.array(order))
+
+
 def _read_by_user_shard(paths: list[str], num_shards: int) -> Iterator[tuple[int, pa.Table]]:
     """Reads some files and cuts them by a stable hash of the user."""
     table = pa.concat_tables([_read_table(path) for path in paths], promote=True)
@@ -155,8 +168,7 @@ class _WriteShard(beam.DoFn):
         ):
             schema = f.load_schema(self._schema, kind)
             table = build(rows, users, items, f.history_columns(schema))
-            # A user's rows lie side by side after the build; a trainer's shuffle buffer wants them spread.
-            table = table.take(pa.array(np.random.default_rng(shard).permutation(table.num_rows)))
+            table = shuffle_requests(add_interactions(table, f.read_interactions(schema)), shard)
             split_index = splits.split_of(tables.to_milliseconds(table.column(f.TIMESTAMP)), *self._cuts)
             for number, split in enumerate(splits.SPLITS):
                 records = encode_examples(table.filter(pa.array(split_index == number)), schema)

@@ -17,7 +17,10 @@ def test_every_feature_has_a_role_and_a_known_encoding(source, kind):
     names = [x.name for x in features]
     assert len(names) == len(set(names)) > 0
     for feature in features:
-        encodes = feature.role in (f.Role.QUERY, f.Role.CANDIDATE)
+        encodes = feature.role in (f.Role.QUERY, f.Role.CANDIDATE) or (
+            kind is f.ExampleType.IMPRESSION
+            and feature.role in (f.Role.PRIVILEGED, f.Role.PRIVILEGED_POST_EVENT)
+        )
         assert bool(feature.encodings) == encodes, feature
         assert bool(feature.group) == encodes, feature
         assert {e.name for e in feature.encodings} <= set(preprocessing._ENCODERS)
@@ -59,6 +62,33 @@ def test_a_history_column_has_its_item_column(source):
     assert f.ITEM_ID in f.history_columns(schema)
 
 
+@pytest.mark.parametrize("source", f.source_names())
+def test_what_ingestion_is_to_compute_is_privileged_and_of_an_item_column(source):
+    schema = f.load_schema(source, "impression")
+    candidates = {x.name for x in f.read_features(schema, f.Role.CANDIDATE)}
+    interactions = f.read_interactions(schema)
+    assert {x.column for x in interactions} <= candidates
+    assert {x.name for x in interactions} == {x.name for x in f.read_features(schema, f.Role.PRIVILEGED)}
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "statistic"),
+    [
+        ("user_shop_id_clicks", "shop_id", f.Statistic.CLICKS),
+        ("user_user_clicks_impressions", "user_clicks", f.Statistic.IMPRESSIONS),
+        ("user_brand_click_age_seconds", "brand", f.Statistic.CLICK_AGE_SECONDS),
+    ],
+)
+def test_an_interaction_is_told_by_its_name(name, column, statistic):
+    assert f.parse_interaction(name) == f.Interaction(column, statistic)
+    assert f.Interaction(column, statistic).name == name
+
+
+@pytest.mark.parametrize("name", ["user_id", "user_clicks", "shop_id_clicks", "user_shop_id_clicks_30d"])
+def test_another_name_is_no_interaction(name):
+    assert f.parse_interaction(name) is None
+
+
 @pytest.mark.parametrize(("source", "kind"), CASES)
 def test_lists_are_ragged(source, kind):
     assert f.load_schema(source, kind).represent_variable_length_as_ragged
@@ -92,6 +122,14 @@ def test_a_bad_tag_names_the_feature(tags, message):
         f'feature {{ name: "x" type: INT annotation {{ {tags} }} }}', schema_pb2.Schema()
     )
     with pytest.raises(ValueError, match=f"'x'.*{message}"):
+        f.read_features(schema)
+
+
+def test_no_feature_of_a_schema_is_a_cross():
+    schema = text_format.Parse(
+        'feature { name: "x" type: INT annotation { tag: "role=cross" } }', schema_pb2.Schema()
+    )
+    with pytest.raises(ValueError, match="'x': role=cross is of what Transform makes alone"):
         f.read_features(schema)
 
 

@@ -36,6 +36,8 @@ from components.event_ingest import ingest
 from components.index_builder.build import build_packages
 from components.live_model import live_folders
 from components.version_pusher import push_version
+from pipelines.config import TransformConfig
+from pipelines.crosses import select_crosses
 from schemas import features as f
 from serving.model_server.server import ModelServer
 from sources.event_log import ITEMS_FILE
@@ -116,6 +118,10 @@ def read(pattern):
 def fit_transform(pattern, folder):
     """The Transform graph of the marketplace fitted on examples, which are written transformed, on Beam."""
     schema = f.load_schema("marketplace", f.ExampleType.IMPRESSION)
+    custom_config = {
+        "schema": "marketplace",
+        "crosses": select_crosses("marketplace", TransformConfig()),
+    }
     reader = tfxio.TFExampleRecord(pattern, telemetry_descriptors=["tests"], schema=schema)
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
         raw = pipeline | reader.BeamSource()
@@ -123,7 +129,7 @@ def fit_transform(pattern, folder):
             raw,
             reader.TensorAdapterConfig(),
         ) | tft_beam.AnalyzeAndTransformDataset(
-            lambda inputs: preprocessing_fn(inputs, {"schema": "marketplace"}), output_record_batches=True
+            lambda inputs: preprocessing_fn(inputs, custom_config), output_record_batches=True
         )
         encoder = RecordBatchToExamplesEncoder(metadata.schema)
         _ = (
@@ -140,7 +146,7 @@ def fit_transform(pattern, folder):
 def make_model(transform, pattern):
     """A model whose weights are random and large: a training this short would leave most near zero."""
     tf.keras.utils.set_random_seed(3)
-    features = encoded_features(transform)
+    features = encoded_features(transform, f.Role.QUERY, f.Role.CANDIDATE)
     rows = make_rows([pattern], transform.transformed_feature_spec(), features)
     items = collect_items(rows, features)
     config = RetrievalConfig(embedding_dim=8, output_dim=8, num_uniform_negatives=32)

@@ -19,6 +19,8 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
 from components.event_ingest.examples import encode_examples
+from pipelines.config import TransformConfig
+from pipelines.crosses import select_crosses
 from schemas import features as f
 from trainers.preprocessing import EncodedFeature, encoded_features, preprocessing_fn
 
@@ -98,13 +100,14 @@ def fit(source: str, rows: Sequence[Row], folder: Path) -> Prepared:
     schema = f.load_schema(source, f.ExampleType.IMPRESSION)
     reader = tfxio.TFExampleBeamRecord("inmem", telemetry_descriptors=["tests"], schema=schema)
     graph = str(folder / "graph")
+    custom_config = {"schema": source, "crosses": select_crosses(source, TransformConfig())}
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
         raw = pipeline | beam.Create(_serialize(source, rows), reshuffle=False) | reader.BeamSource()
         (batches, metadata), transform_fn = (
             raw,
             reader.TensorAdapterConfig(),
         ) | tft_beam.AnalyzeAndTransformDataset(
-            lambda inputs: preprocessing_fn(inputs, {"schema": source}), output_record_batches=True
+            lambda inputs: preprocessing_fn(inputs, custom_config), output_record_batches=True
         )
         encoder = RecordBatchToExamplesEncoder(metadata.schema)
         _ = (
@@ -128,7 +131,7 @@ def make_rows(source: str, count: int = 60, seed: int = 0) -> list[Row]:
     """Random rows with every optional feature of the source, some of them absent."""
     rng = np.random.default_rng(seed)
     schema = f.load_schema(source, f.ExampleType.IMPRESSION)
-    features = [x for x in f.read_features(schema, f.Role.QUERY, f.Role.CANDIDATE)]
+    features = [x for x in f.read_features(schema) if x.encodings]
     words = [f"word{i}" for i in range(12)]
     rows = []
     for number in range(count):

@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from schemas import features as f
-from trainers.preprocessing import USER_KEY
+from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, USER_KEY
 
 MONDAY_MS = 1_704_067_200_000  # Monday, 1 January 2024, 00:00 UTC
 HOUR_MS = 3_600_000
+KEYS = {USER_KEY, REQUEST_KEY, TIMESTAMP_KEY}
 
 
 def _dense(values):
@@ -186,7 +187,7 @@ def test_encoded_features_describe_the_real_outputs(prepare, random_rows, source
     encoded = prepared.encode([*rows, {"item_id": "new", "user_id": "new"}])
     schema = prepared.transform.raw_metadata.schema
     labels = {x.name for x in f.read_features(schema, f.Role.LABEL)}
-    assert {x.name for x in prepared.features} | labels | {USER_KEY} == set(encoded)
+    assert {x.name for x in prepared.features} | labels | KEYS == set(encoded)
     for x in prepared.features:
         values = encoded[x.name]
         assert x.is_list == isinstance(values, tf.RaggedTensor), x.name
