@@ -18,6 +18,7 @@ BRUTE_FORCE = "brute_force"
 SCANN = "scann"
 FLAVOURS = (BRUTE_FORCE, SCANN)
 REPORT_FILE = "index_report.json"
+IDS_FILE = "item_ids.txt"  # of a package's assets
 _TUNING_QUERIES = 256
 _HELD_OUT_QUERIES = 256
 _BATCH = 1024
@@ -58,20 +59,20 @@ def build_packages(
       ValueError: if the catalogue is empty or a tower gives vectors that are not finite.
     """
     towers = tf.saved_model.load(towers_dir)
-    item_ids, vectors = _embed_items(towers, export.ITEM_SIGNATURE, item_patterns)
+    item_ids, vectors = embed_items(towers, export.ITEM_SIGNATURE, item_patterns)
     queries = _embed_queries(towers, query_patterns, _TUNING_QUERIES + _HELD_OUT_QUERIES)
     depth = min(depth, len(item_ids))
     indexes, index_report = _build_indexes(vectors, queries, depth, target_recall)
     anchors = similar_vectors = vectors
     if tf.saved_model.contains_saved_model(item_towers_dir):
         item_towers = tf.saved_model.load(item_towers_dir)
-        _, anchors = _embed_items(item_towers, export.ANCHOR_SIGNATURE, item_patterns)
-        _, similar_vectors = _embed_items(item_towers, export.ITEM_SIGNATURE, item_patterns)
+        _, anchors = embed_items(item_towers, export.ANCHOR_SIGNATURE, item_patterns)
+        _, similar_vectors = embed_items(item_towers, export.ITEM_SIGNATURE, item_patterns)
     sample = np.random.default_rng(0).permutation(anchors)[: _TUNING_QUERIES + _HELD_OUT_QUERIES]
     similar_indexes, similar_report = _build_indexes(similar_vectors, sample, depth, target_recall)
 
     os.makedirs(packages_dir, exist_ok=True)
-    ids_file = os.path.join(packages_dir, "item_ids.txt")
+    ids_file = os.path.join(packages_dir, IDS_FILE)
     with tf.io.gfile.GFile(ids_file, "wb") as stream:
         stream.write(b"\n".join(item_ids) + b"\n")
     for flavour, index in indexes.items():
@@ -128,8 +129,20 @@ def read_records(patterns: Iterable[str], batch_size: int) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(files, compression_type="GZIP").batch(batch_size)
 
 
-def _embed_items(towers: Any, signature: str, patterns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The catalogue's ids [N], each once, and vectors [N, D], in the order of the ids."""
+def embed_items(towers: Any, signature: str, patterns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the catalogue as a model sees it.
+
+    Args:
+      towers: the model's SavedModel, loaded.
+      signature: of the items' vectors.
+      patterns: raw item examples.
+
+    Returns:
+      the ids [N], each once, and the vectors [N, D], in the order of the ids.
+
+    Raises:
+      ValueError: if there is no item, or a vector is not finite.
+    """
     parts = [towers.signatures[signature](examples=x) for x in read_records(patterns, _BATCH)]
     if not parts:
         raise ValueError(f"the item catalogue is empty: {', '.join(patterns)}")

@@ -128,7 +128,7 @@ class RetrievalPackage(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best items for serialized tf.Examples [B] with the query features."""
-        with tf.control_dependencies([_check_rows({export.EXAMPLES: examples})]):
+        with tf.control_dependencies([check_rows({export.EXAMPLES: examples})]):
             queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
         return self._answer(self._search, queries)
 
@@ -142,14 +142,14 @@ class RetrievalPackage(tf.Module):
         self, examples: tf.Tensor, exclude_item_id: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """The same without the items [B, E] named in `exclude_item_id`."""
-        with tf.control_dependencies([_check_rows({export.EXAMPLES: examples, EXCLUDE: exclude_item_id})]):
+        with tf.control_dependencies([check_rows({export.EXAMPLES: examples, EXCLUDE: exclude_item_id})]):
             queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
         return self._answer(self._search, queries, exclude_item_id)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The query tower alone: vectors [B, D]."""
-        with tf.control_dependencies([_check_rows({export.EXAMPLES: examples})]):
+        with tf.control_dependencies([check_rows({export.EXAMPLES: examples})]):
             return self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)
 
     @tf.function(
@@ -160,7 +160,7 @@ class RetrievalPackage(tf.Module):
     )
     def similar(self, item_id: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """What goes best with each item [B], without itself and the excluded; none for an unknown id."""
-        with tf.control_dependencies([_check_rows({f.ITEM_ID: item_id, EXCLUDE: exclude_item_id})]):
+        with tf.control_dependencies([check_rows({f.ITEM_ID: item_id, EXCLUDE: exclude_item_id})]):
             rows = self._rows.lookup(item_id)
             exclude = tf.concat([item_id[:, tf.newaxis], exclude_item_id], axis=1)
         queries = tf.gather(self._anchors, tf.maximum(rows, 0))
@@ -179,7 +179,7 @@ class RetrievalPackage(tf.Module):
 
         @tf.function
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            with tf.control_dependencies([_check_rows(inputs), _check_histories(inputs)]):
+            with tf.control_dependencies([check_rows(inputs), check_histories(inputs)]):
                 exclude = inputs.pop(EXCLUDE)
                 queries = from_raw(**inputs)[export.VECTORS]
             return self._answer(self._search, queries, exclude)
@@ -202,7 +202,7 @@ class RetrievalPackage(tf.Module):
         )
 
 
-def _check_rows(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
+def check_rows(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
     """Refuses inputs that differ in their number of rows, or have more than `MAX_ROWS`.
 
     Without it a short input is repeated for all rows in one place and fails obscurely in the next.
@@ -213,7 +213,7 @@ def _check_rows(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
     return tf.debugging.Assert(is_right, [wanted, sizes], summarize=len(inputs))
 
 
-def _check_histories(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
+def check_histories(inputs: Mapping[str, tf.Tensor]) -> tf.Operation:
     """Refuses the lists [B, n] of a history if n differs; a list of none is one that the client lacks.
 
     Without it values of different events would be taken for those of one.

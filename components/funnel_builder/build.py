@@ -1,0 +1,121 @@
+"""Builds what is pushed of a retrieval model's packages and a pre-ranking student."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the scann flavour)
+
+from components.funnel_builder.prerank_package import FunnelPackage
+from components.index_builder.build import BRUTE_FORCE, FLAVOURS, IDS_FILE, embed_items, package_dir
+from components.index_builder.package import load_package
+from components.privileged_check import find_privileged_inputs
+from trainers.retrieval import export
+
+
+def build_funnel(
+    retrieval_dir: str,
+    student_dir: str,
+    item_patterns: Sequence[str],
+    funnel_dir: str,
+    depth: int,
+    privileged_names: Collection[str],
+) -> None:
+    """Writes a package of both stages for every flavour, or nothing.
+
+    Args:
+      retrieval_dir: the packages of the retrieval model, see `package_dir`.
+      student_dir: the student's SavedModel.
+      item_patterns: raw item examples: the whole catalogue, the same as the packages'.
+      funnel_dir: gets the packages, see `package_dir`.
+      depth: items that pre-ranking returns at most.
+      privileged_names: the raw features that nothing served may read.
+
+    Raises:
+      ValueError: if the models come of different Transform graphs or catalogues, a file of them is damaged,
+        the student gives vectors that are not finite, or a signature reads a privileged feature.
+    """
+    exact_dir = package_dir(retrieval_dir, BRUTE_FORCE)
+    check_transform_assets(exact_dir, student_dir)
+    student = load_package(student_dir)
+    item_ids, vectors = embed_items(student, export.ITEM_SIGNATURE, item_patterns)
+    ids_file = os.path.join(exact_dir, "assets", IDS_FILE)
+    check_catalogue(ids_file, item_ids)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(shutil.rmtree, funnel_dir, ignore_errors=True)
+        for flavour in FLAVOURS:
+            source, target = package_dir(retrieval_dir, flavour), package_dir(funnel_dir, flavour)
+            package = FunnelPackage(load_package(source), student, item_ids, vectors, depth, ids_file)
+            package.save(target)
+            # What a warm start needs travels with what is pushed.
+            shutil.copytree(os.path.join(source, export.EXTRA_DIR), os.path.join(target, export.EXTRA_DIR))
+            check_privileged(target, privileged_names)
+        on_failure.pop_all()
+
+
+def check_transform_assets(retrieval_dir: str, student_dir: str) -> None:
+    """Compares the vocabularies of two SavedModels, which each carries of its Transform graph.
+
+    Each model reads ids with its own and would answer without a fault; but the two would be of different
+    runs, and what was judged of them together would hold for neither.
+
+    Args:
+      retrieval_dir: a package; its list of items is left out.
+      student_dir: the student's SavedModel.
+
+    Raises:
+      ValueError: naming the first file that one lacks or that differs.
+    """
+    own, other = Path(retrieval_dir, "assets"), Path(student_dir, "assets")
+    names = {path.name for folder in (own, other) for path in folder.glob("*")} - {IDS_FILE}
+    for name in sorted(names):
+        pair = own / name, other / name
+        missing = [str(path) for path in pair if not path.exists()]
+        if missing or pair[0].read_bytes() != pair[1].read_bytes():
+            problem = f"{missing[0]} is missing" if missing else f"{pair[1]} differs from {pair[0]}"
+            raise ValueError(
+                "the retrieval model and the pre-ranking student come of different Transform graphs: "
+                f"{problem}. Expected two models of one run; train both on one Transform graph."
+            )
+
+
+def check_catalogue(ids_file: str, item_ids: np.ndarray) -> None:
+    """Compares the catalogue of the retrieval packages with the student's.
+
+    Args:
+      ids_file: the packages' items, line by line.
+      item_ids: [N] the student's, sorted.
+
+    Raises:
+      ValueError: saying how many items one lacks, with an example.
+    """
+    indexed = set(Path(ids_file).read_bytes().splitlines())
+    differing = indexed.symmetric_difference(item_ids.tolist())
+    if differing:
+        raise ValueError(
+            f"{ids_file}: {len(differing)} items are in this list or in the item examples, but not in both, "
+            f"{min(differing).decode()!r} for one. Expected one catalogue; build the retrieval packages of "
+            "the same item examples."
+        )
+
+
+def check_privileged(package: str, privileged_names: Collection[str]) -> None:
+    """Refuses a package of which a signature reads a privileged feature.
+
+    Args:
+      package: the directory of a SavedModel.
+      privileged_names: names of raw features.
+
+    Raises:
+      ValueError: naming each signature and feature.
+    """
+    found = find_privileged_inputs(package, privileged_names)
+    if found:
+        raise ValueError(
+            "what would be served reads privileged features, which a request does not have: "
+            f"{', '.join(found)}. Expected them to be the teacher's alone; mark each in the schema as what "
+            "it is, or take it out of the student. Nothing was built."
+        )

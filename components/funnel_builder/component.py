@@ -1,0 +1,45 @@
+"""FunnelBuilder: the retrieval packages and the pre-ranking student to what is pushed."""
+
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
+from tfx.v1.types.standard_artifacts import Examples, Model
+
+from components.funnel_builder.build import build_funnel
+from schemas import features as f
+
+
+@component
+def FunnelBuilder(
+    retrieval_packages: InputArtifact[Model],
+    student: InputArtifact[Model],
+    items: InputArtifact[Examples],
+    packages: OutputArtifact[Model],
+    schema: Parameter[str],
+    depth: Parameter[int],
+    code_fingerprint: Parameter[str],
+) -> None:
+    """Builds a package of both stages for every flavour; see `build_funnel`.
+
+    Args:
+      retrieval_packages: the IndexBuilder's.
+      student: the pre-ranking student.
+      items: the catalogue.
+      packages: laid out as the IndexBuilder's.
+      schema: the source's, whose privileged features nothing served may read.
+      depth: items that pre-ranking returns at most.
+      code_fingerprint: see `pipelines.code_fingerprint`.
+    """
+    features = f.read_features(
+        f.load_schema(schema, f.ExampleType.IMPRESSION), f.Role.PRIVILEGED, f.Role.PRIVILEGED_POST_EVENT
+    )
+    build_funnel(
+        retrieval_dir=retrieval_packages.uri,
+        student_dir=path_utils.serving_model_path(student.uri),
+        item_patterns=[
+            f"{items.uri}/Split-{s}/*" for s in artifact_utils.decode_split_names(items.split_names)
+        ],
+        funnel_dir=packages.uri,
+        depth=depth,
+        privileged_names=[feature.name for feature in features],
+    )
