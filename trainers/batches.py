@@ -21,6 +21,14 @@ def to_dense(values: tf.Tensor | tf.RaggedTensor, feature: EncodedFeature) -> tf
     return values.to_tensor(PADDING, shape=[None, _MAX_LIST_SIZE])
 
 
+def make_dense_spec(feature: EncodedFeature) -> tf.TensorSpec:
+    """The shape and type that `to_dense` gives a feature."""
+    dtype = tf.int64 if feature.size else tf.float32
+    if not feature.is_list:
+        return tf.TensorSpec([None], dtype)
+    return tf.TensorSpec([None, f.HISTORY_SIZE if feature.role is f.Role.QUERY else _MAX_LIST_SIZE], dtype)
+
+
 def make_shuffled_batches(
     blocks: tf.data.Dataset, batch_size: int, cache_file: str, seed: int, *, block_size: int, buffer_size: int
 ) -> tf.data.Dataset:

@@ -172,7 +172,7 @@ class RetrievalPackage(tf.Module):
         }
 
     def recommend(self) -> tf.types.experimental.ConcreteFunction:
-        """The signature for JSON clients: dense raw features, see `ServedTowers.query_vector_raw`."""
+        """The signature for JSON clients: dense raw features, see `RawFeatures.dense_signature`."""
         from_raw = self._towers.signatures[export.QUERY_RAW_SIGNATURE]
         signature = dict(from_raw.structured_input_signature[1])
         signature[EXCLUDE] = tf.TensorSpec([None, None], tf.string, EXCLUDE)

@@ -94,6 +94,25 @@ class EmbeddingTables(tf.keras.layers.Layer):
         return {**super().get_config(), "sizes": self.sizes, "embedding_dim": self.embedding_dim}
 
 
+class PartlySharedTables(tf.keras.layers.Layer):
+    """Tables of one's own, and another model's for the rest.
+
+    Args:
+      own: what is not shared.
+      shared: of the other model.
+    """
+
+    def __init__(self, own: EmbeddingTables, shared: EmbeddingTables, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._own = own
+        self._shared = shared
+
+    def call(self, ids: tf.Tensor, table: str) -> tf.Tensor:
+        """Looks ids up; see `EmbeddingTables`."""
+        tables = self._own if table in self._own.sizes else self._shared
+        return tables(ids, table=table)
+
+
 class FeatureEmbedding(tf.keras.layers.Layer):
     """Concatenates the embeddings of features that are not a sequence; lists are averaged.
 

@@ -118,7 +118,7 @@ def compute_hard_loss(
       logits: [N, K].
       labels: [N, K], 0 or 1; anything where there is none.
       task_mask: [N, K] 1 where there is a label, else 0.
-      weights: w_k, one per task.
+      weights: w_k, numbers or scalars, one per task.
 
     Returns:
       A scalar; a task without any label adds 0.
@@ -129,7 +129,7 @@ def compute_hard_loss(
     _check_one_per_task(weights, logits, "weights")
     labels = tf.where(task_mask > 0, labels, 0.0)
     losses = _masked_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), task_mask)
-    return tf.reduce_sum(tf.constant(tuple(weights), tf.float32) * losses)
+    return tf.reduce_sum(tf.convert_to_tensor(weights, tf.float32) * losses)
 
 
 def compute_distillation_weight(step: tf.Tensor | int, warm_up_steps: int, weight: float) -> tf.Tensor:

@@ -1,19 +1,16 @@
 """The trained towers as one SavedModel that takes raw features; nothing is preprocessed outside it."""
 
+import dataclasses
 import io
 import json
 import os
-from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_transform.tf_metadata import schema_utils
 
 from schemas import features as f
-from trainers.batches import to_dense
-from trainers.preprocessing import EncodedFeature
+from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, unpad
 from trainers.retrieval.item_to_item import anchor_source
 from trainers.retrieval.model import RetrievalModel
 
@@ -21,13 +18,9 @@ QUERY_SIGNATURE = "query_vector"
 QUERY_RAW_SIGNATURE = "query_vector_raw"
 ITEM_SIGNATURE = "item_vector"
 ANCHOR_SIGNATURE = "anchor_vector"
-EXAMPLES = "examples"
 VECTORS = "vectors"
-EXTRA_DIR = "assets.extra"
 WEIGHTS_FILE = "weights.npz"
 ORIGIN_FILE = "origin.json"
-
-_TYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32}
 
 
 class _ServedCandidates(tf.Module):
@@ -41,24 +34,13 @@ class _ServedCandidates(tf.Module):
     def __init__(self, model: RetrievalModel, transform_output: tft.TFTransformOutput):
         super().__init__()
         self._model = model
-        self._transform = transform_output.transform_features_layer()
-        schema = transform_output.raw_metadata.schema
-        self._query = f.read_features(schema, f.Role.QUERY)
-        self._candidate = f.read_features(schema, f.Role.CANDIDATE)
-        self._spec = schema_utils.schema_as_feature_spec(schema).feature_spec
-
-    def _encode(self, raw: dict[str, tf.Tensor], features: list[EncodedFeature]) -> dict[str, tf.Tensor]:
-        encoded = self._transform(raw)
-        return {x.name: to_dense(encoded[x.name], x) for x in features}
-
-    def _parse_items(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return tf.io.parse_example(examples, {x.name: self._spec[x.name] for x in self._candidate})
+        self._raw = RawFeatures(transform_output)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def item_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ids [B] and vectors [B, D] of serialized tf.Examples [B] that hold the item features."""
-        raw = self._parse_items(examples)
-        vectors = self._model.candidate_tower(self._encode(raw, self._model.candidate_features))
+        raw = self._raw.parse(examples, f.Role.CANDIDATE)
+        vectors = self._model.candidate_tower(self._raw.encode(raw, self._model.candidate_features))
         return {f.ITEM_ID: raw[f.ITEM_ID], VECTORS: vectors}
 
 
@@ -66,32 +48,21 @@ class ServedTowers(_ServedCandidates):
     """Both towers of a user-to-item model."""
 
     def _query_vectors(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {VECTORS: self._model.query_tower(self._encode(raw, self._model.query_features))}
+        return {VECTORS: self._model.query_tower(self._raw.encode(raw, self._model.query_features))}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors [B, D] of serialized tf.Examples [B] that hold the query features."""
-        return self._query_vectors(
-            tf.io.parse_example(examples, {x.name: self._spec[x.name] for x in self._query})
-        )
+        return self._query_vectors(self._raw.parse(examples, f.Role.QUERY))
 
     def query_vector_raw(self) -> tf.types.experimental.ConcreteFunction:
-        """The same as `query_vector` from one dense tensor per feature, as JSON clients send them.
-
-        A required single value is [B]. Every other feature is [B, n], filled with "" (strings) or the
-        type's smallest value (numbers) where an example has fewer than n values, or none for an event of
-        its history; see `unpad`.
-        """
-        signature = {
-            x.name: tf.TensorSpec([None] if x.is_scalar else [None, None], _TYPES[x.type], x.name)
-            for x in self._query
-        }
+        """The same as `query_vector` from dense raw features, see `RawFeatures.dense_signature`."""
 
         @tf.function
         def from_dense(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._query_vectors(unpad(inputs))
 
-        return from_dense.get_concrete_function(**signature)
+        return from_dense.get_concrete_function(**self._raw.dense_signature(f.Role.QUERY))
 
 
 class ServedItemTowers(_ServedCandidates):
@@ -100,13 +71,14 @@ class ServedItemTowers(_ServedCandidates):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def anchor_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ids [B] and, as anchors, vectors [B, D] of serialized tf.Examples [B] with the item features."""
-        items = self._parse_items(examples)
+        items = self._raw.parse(examples, f.Role.CANDIDATE)
         # An item that was just clicked: its columns are a history of one event.
-        names = {x.name: x.name.removeprefix(f.HISTORY_PREFIX) for x in self._query}
+        names = {name: name.removeprefix(f.HISTORY_PREFIX) for name in self._raw.names(f.Role.QUERY)}
         history = {name: _as_ragged(items[base]) for name, base in names.items() if base in items}
-        encoded = self._transform(history)
         features = self._model.query_features
-        anchor = {x.name: encoded[anchor_source(x)].to_tensor(0, shape=[None, 1])[:, 0] for x in features}
+        sources = [dataclasses.replace(x, name=anchor_source(x)) for x in features]
+        encoded = self._raw.encode(history, sources)
+        anchor = {x.name: tf.maximum(encoded[anchor_source(x)][:, 0], 0) for x in features}  # 0 is no padding
         return {f.ITEM_ID: items[f.ITEM_ID], VECTORS: self._model.query_tower(anchor)}
 
 
@@ -115,48 +87,6 @@ def _as_ragged(values: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
     if isinstance(values, tf.RaggedTensor):
         return values
     return tf.RaggedTensor.from_tensor(values[:, tf.newaxis])
-
-
-def unpad(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor | tf.RaggedTensor]:
-    """Raw features as ingestion writes them, from the dense ones of `ServedTowers.query_vector_raw`.
-
-    Only the filling at the end of a list stands for nothing. The lists of a history end together, with the
-    last value that any of them has: what fills them before that is an event's missing value, which ingestion
-    writes as "" or 0 so that the lists stay aligned.
-
-    Args:
-      inputs: [B] or [B, n] by name.
-
-    Returns:
-      [B] as it is, [B, n] as ragged.
-    """
-    lists = {name: values for name, values in inputs.items() if values.shape.rank == 2}
-    lengths = {name: _count_values(values) for name, values in lists.items()}
-    history = [name for name in lists if name.startswith(f.HISTORY_PREFIX)]
-    if history:
-        longest = tf.reduce_max(tf.stack([lengths[name] for name in history]), axis=0)
-        # A list shorter than that is not made longer: a client may lack a column altogether.
-        lengths.update({name: tf.minimum(longest, tf.shape(lists[name])[1]) for name in history})
-    ragged = {
-        name: tf.RaggedTensor.from_tensor(_fill_with_zeros(values), lengths=lengths[name])
-        for name, values in lists.items()
-    }
-    return {**inputs, **ragged}
-
-
-def _is_value(values: tf.Tensor) -> tf.Tensor:
-    return values != ("" if values.dtype == tf.string else values.dtype.min)
-
-
-def _count_values(values: tf.Tensor) -> tf.Tensor:
-    """Values of each row [B, n] up to the last that is no filling: [B]."""
-    places = tf.range(1, tf.shape(values)[1] + 1)
-    last = tf.reduce_max(tf.where(_is_value(values), places, 0), axis=1)
-    return tf.maximum(last, 0)  # where n is 0, the largest place is the smallest int
-
-
-def _fill_with_zeros(values: tf.Tensor) -> tf.Tensor:
-    return tf.where(_is_value(values), values, tf.zeros_like(values))
 
 
 def export_towers(

@@ -7,7 +7,7 @@ import tensorflow as tf
 from components.event_ingest import tables
 from components.event_ingest.examples import encode_examples
 from schemas import features as f
-from trainers.retrieval.export import unpad
+from trainers.raw_features import unpad
 
 NONE = {tf.string: "", tf.int64: tf.int64.min, tf.float32: tf.float32.min}
 TYPES = {"history_item_id": tf.string, "history_brand": tf.string, "history_price": tf.float32}

@@ -1,0 +1,127 @@
+"""One training loop for every scorer: alone, from a frozen teacher, or together with one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from schemas import features as f
+from trainers.losses.distillation import Signals, compute_distillation_weight, compute_hard_loss
+from trainers.losses.distillation_config import build_losses
+from trainers.prerank.config import DistillationConfig
+from trainers.prerank.data import REQUEST, Batch, flatten
+from trainers.prerank.model import Scores, Teacher, TwoTowerStudent
+from trainers.prerank.teaching import TEACHER_HIDDEN, TEACHER_LOGITS
+
+
+class ScorerTraining(tf.keras.Model):
+    """A scorer under the labels' loss alone: the control, or a teacher that is trained first.
+
+    Args:
+      scorer: what is trained.
+    """
+
+    def __init__(self, scorer: Teacher | TwoTowerStudent):
+        super().__init__()
+        self.scorer = scorer
+        self._mean_loss = tf.keras.metrics.Mean("loss")
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """Keras' hook: what is reset after each epoch."""
+        return [self._mean_loss]
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> Scores:
+        """Scores rows as the scorer does."""
+        return self.scorer(inputs, training=training)
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Keras' hook: one step on a batch of `data.make_requests`."""
+        inputs = flatten(batch)
+        with tf.GradientTape() as tape:
+            loss = self.compute_batch_loss(inputs)
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(
+            (gradient, variable)
+            for gradient, variable in zip(gradients, variables, strict=True)
+            if gradient is not None  # joint warm-up: a projection is not used yet
+        )
+        self._mean_loss.update_state(loss)
+        return {"loss": self._mean_loss.result()}
+
+    def compute_batch_loss(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The mean loss over a batch's rows, dropout on."""
+        return _compute_label_loss(inputs, self.scorer(inputs, training=True).logits)
+
+
+class Distillation(ScorerTraining):
+    """A student under the labels' loss and a teacher's: (1 - λ) L_s + λ Σ w L_d, joint + L_t (PFD, eq. 5-7).
+
+    Args:
+      student: what is trained.
+      config: forms and λ.
+      soft_on_every_row: whether the teacher's logit of a conversion counts on rows without a click.
+      warm_up_steps: steps in which λ is 0.
+      teacher: trained along; None where the batches hold the scores of a frozen one.
+    """
+
+    def __init__(
+        self,
+        student: TwoTowerStudent,
+        config: DistillationConfig,
+        *,
+        soft_on_every_row: bool,
+        warm_up_steps: int = 0,
+        teacher: Teacher | None = None,
+    ):
+        super().__init__(student)
+        self.teacher = teacher
+        self._weight = config.weight
+        self._soft_on_every_row = soft_on_every_row
+        self._warm_up_steps = warm_up_steps
+        self._losses = build_losses(config.losses)
+        # Of several targets, each has its own share of λ; see `MultiTargetKL`.
+        shares = [loss.soft_weights for loss in config.losses if loss.soft_weights]
+        self._shares = shares[0] if shares else (1.0,) * student.num_tasks
+
+    def compute_batch_loss(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The mean loss over a batch's rows, dropout on."""
+        scores = self.scorer(inputs, training=True)
+        num_tasks = scores.logits.shape[1]
+        labels, mask = make_labels(inputs, num_tasks)
+        if self.teacher is None:
+            taught = Scores(inputs[TEACHER_LOGITS], inputs[TEACHER_HIDDEN])
+        else:
+            taught = self.teacher(inputs, training=True)
+        signals = Signals(
+            student_logits=scores.logits,
+            teacher_logits=taught.logits[:, :num_tasks],
+            labels=labels,
+            task_mask=mask,
+            soft_mask=tf.ones_like(mask) if self._soft_on_every_row else mask,
+            request=inputs[REQUEST],
+            student_hidden=scores.hidden,
+            teacher_hidden=taught.hidden,
+        )
+        soft = tf.add_n([share * loss(signals) for share, loss in self._losses])
+        weight = compute_distillation_weight(self.optimizer.iterations, self._warm_up_steps, self._weight)
+        hard = compute_hard_loss(
+            scores.logits, labels, mask, [1.0 - weight * share for share in self._shares]
+        )
+        if self.teacher is None:
+            return hard + weight * soft
+        return hard + weight * soft + _compute_label_loss(inputs, taught.logits)
+
+
+def _compute_label_loss(inputs: Mapping[str, tf.Tensor], logits: tf.Tensor) -> tf.Tensor:
+    num_tasks = logits.shape[1]
+    return compute_hard_loss(logits, *make_labels(inputs, num_tasks), [1.0] * num_tasks)
+
+
+def make_labels(inputs: Mapping[str, Any], num_tasks: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Labels and where they count, float32 [N, K] each: a conversion does on clicked rows alone."""
+    clicked, converted = inputs[f.CLICKED], inputs[f.CONVERTED]
+    labels = tf.stack([clicked, converted], axis=1)[:, :num_tasks]
+    mask = tf.stack([tf.ones_like(clicked), clicked], axis=1)[:, :num_tasks]
+    return labels, mask

@@ -1,0 +1,71 @@
+"""Which epoch's weights are kept: those of the least log loss on the evaluation split."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainers.losses.distillation import compute_hard_loss
+from trainers.prerank.data import flatten
+from trainers.prerank.learning import make_labels
+from trainers.weight_average import Averaging
+
+METRIC = "val_loss"
+AUC = "val_auc"
+
+
+class Selection(Averaging):
+    """Measures the log loss on the evaluation split after each epoch, keeps the best weights, stops in time.
+
+    The loss is the labels' alone, whatever the model learns from besides. What is measured and kept is the
+    weights' moving average, see `weight_average.WeightAverage`.
+
+    Args:
+      requests: batches of the evaluation split, see `data.make_requests`.
+      patience: epochs without a better figure after which training stops.
+      averaging: momentum of the average.
+    """
+
+    def __init__(self, requests: tf.data.Dataset, patience: int, averaging: float):
+        super().__init__(averaging)
+        self._requests = requests
+        self._patience = patience
+        self.best_loss = np.inf
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        super().on_epoch_end(epoch, logs)
+        self.model.stop_training = epoch - self.best_epoch >= self._patience
+
+    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
+        """Measures the present weights and keeps them if they are the best so far."""
+        loss, auc = measure(self.model, self._requests)
+        if logs is not None:
+            logs[METRIC], logs[AUC] = loss, auc
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, epoch
+            self.best_weights = self.model.get_weights()
+
+
+def measure(model: Any, requests: tf.data.Dataset) -> tuple[float, float]:
+    """The log loss, summed over tasks, and the AUC of the click (by 1,000 thresholds), dropout off.
+
+    Args:
+      model: see `learning.ScorerTraining`.
+      requests: see `data.make_requests`.
+    """
+    loss, auc = tf.keras.metrics.Mean(), tf.keras.metrics.AUC(1000, from_logits=True)
+
+    @tf.function(reduce_retracing=True)
+    def update(batch: Any) -> None:
+        inputs = flatten(batch)
+        logits = model(inputs, training=False).logits
+        labels, mask = make_labels(inputs, logits.shape[1])
+        loss.update_state(
+            compute_hard_loss(logits, labels, mask, [1.0] * logits.shape[1]), tf.shape(logits)[0]
+        )
+        auc.update_state(labels[:, 0], logits[:, 0])
+
+    for batch in requests:
+        update(batch)
+    return float(loss.result()), float(auc.result())

@@ -1,0 +1,97 @@
+"""A teacher that is trained already, and what a student may ask of it."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import tensorflow as tf
+
+from schemas import features as f
+from trainers.preprocessing import EncodedFeature
+from trainers.prerank.config import StudentConfig
+from trainers.prerank.data import IS_ROW, QUERY, ROWS, Batch, flatten
+from trainers.prerank.feature_choice import select_features
+from trainers.prerank.model import Scores, Teacher
+
+TEACHER_LOGITS = "teacher_logits"  # [R, L, K], among a batch's rows
+TEACHER_HIDDEN = "teacher_hidden"  # [R, L, H]
+
+
+class TeacherError(ValueError):
+    """A teacher from which this student cannot learn; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenTeacher:
+    """Any scorer of encoded rows: a pre-ranking teacher, or a later stage's ranker.
+
+    Attributes:
+      score: maps what `data.flatten` gives to `Scores`.
+      tasks: what its logits are of, in order.
+      features: names of what it sees.
+      until_ms: it has learnt from rows before that time alone.
+    """
+
+    score: Callable[[Mapping[str, tf.Tensor]], Scores]
+    tasks: Sequence[str]
+    features: Collection[str]
+    until_ms: int
+
+    def check(self, config: StudentConfig, features: Sequence[EncodedFeature]) -> None:
+        """Refuses to teach a student of other labels, or one that sees more.
+
+        Args:
+          config: the student's.
+          features: what the Transform graph made.
+
+        Raises:
+          TeacherError: naming the labels or features that do not fit.
+        """
+        if tuple(self.tasks[: len(config.tasks)]) != tuple(config.tasks):
+            raise TeacherError(
+                f"the teacher's labels are {list(self.tasks)}, the student's {list(config.tasks)}: expected "
+                "the student's among the teacher's; set prerank.tasks and prerank_teacher.tasks alike"
+            )
+        missing = [x.name for x in select_features(features, config) if x.name not in self.features]
+        if missing:
+            raise TeacherError(
+                f"the teacher does not see {', '.join(missing)}, which the student sees: its scores would "
+                "miss what the student knows; leave the same groups on for both, see disabled_groups"
+            )
+
+    def knows_every_row(self) -> bool:
+        """Whether its logits count on rows without a click too; not where it sees what only a click tells."""
+        return not any(name.startswith(f.DWELL_SECONDS) for name in self.features)
+
+    def add_scores(self, batch: Batch) -> Batch:
+        """The batch with the teacher's scores among its rows."""
+        scores = self.score(flatten(batch))
+        is_row = batch[IS_ROW]
+
+        def fold(values: tf.Tensor) -> tf.Tensor:
+            shape = tf.concat([tf.shape(is_row), [values.shape[1]]], axis=0)
+            folded = tf.scatter_nd(tf.cast(tf.where(is_row), tf.int32), values, shape)
+            folded.set_shape([None, is_row.shape[1], values.shape[1]])
+            return folded
+
+        added = {TEACHER_LOGITS: fold(scores.logits), TEACHER_HIDDEN: fold(scores.hidden)}
+        return {**batch, ROWS: {**batch[ROWS], **added}}
+
+
+def freeze(teacher: Teacher, until_ms: int) -> FrozenTeacher:
+    """A teacher that was trained in this process.
+
+    Args:
+      teacher: with its final weights.
+      until_ms: it has learnt from rows before that time alone.
+    """
+    names = {x.name for x in teacher.features}
+    return FrozenTeacher(
+        lambda inputs: teacher(inputs, training=False), teacher.config.tasks, names, until_ms
+    )
+
+
+def keep_features(batch: Batch, names: Collection[str]) -> Batch:
+    """The batch without the features that only its teacher sees."""
+    kept = {*names, f.CLICKED, f.CONVERTED, TEACHER_LOGITS, TEACHER_HIDDEN}
+    parts = {part: {k: v for k, v in batch[part].items() if k in kept} for part in (QUERY, ROWS)}
+    return {**batch, **parts}

@@ -1,0 +1,207 @@
+"""Training of the scorers, in a fixed order: data, model, optimiser, loop."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from schemas import features as f
+from trainers.layers.feature_embedding import EmbeddingTables, PartlySharedTables
+from trainers.preprocessing import EncodedFeature
+from trainers.prerank import data
+from trainers.prerank.config import DistillationConfig, ScorerConfig, StudentConfig, TeacherConfig
+from trainers.prerank.data import TrainingData
+from trainers.prerank.feature_choice import select_features
+from trainers.prerank.learning import Distillation, ScorerTraining
+from trainers.prerank.model import Teacher, TwoTowerStudent, build_teacher
+from trainers.prerank.selection import Selection
+from trainers.prerank.teaching import FrozenTeacher, freeze, keep_features
+
+USER_TABLE = f"{f.USER_ID}_index"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """A trained scorer and how it got there.
+
+    Attributes:
+      scorer: with the weights of the best epoch.
+      teacher: trained along with it; None where there is none.
+      history: per epoch: loss, `selection.METRIC` and `selection.AUC`.
+      best_epoch: from 0.
+    """
+
+    scorer: Any
+    teacher: Any
+    history: dict[str, list[float]]
+    best_epoch: int
+
+
+def train_teacher(
+    config: TeacherConfig, training: TrainingData, log_dir: str | None = None
+) -> TrainingResult:
+    """Trains a teacher alone.
+
+    Args:
+      config: its form, widths and training.
+      training: the rows.
+      log_dir: for TensorBoard; None logs nothing.
+
+    Raises:
+      ValueError: see `model.select_features`.
+    """
+    tf.keras.utils.set_random_seed(config.seed)
+    return _fit(
+        ScorerTraining(build_teacher(training.features, config, _rates(config, training))),
+        config,
+        training,
+        log_dir,
+    )
+
+
+def train_control(
+    config: StudentConfig, training: TrainingData, log_dir: str | None = None
+) -> TrainingResult:
+    """Trains a student without a teacher; see `train_teacher`."""
+    tf.keras.utils.set_random_seed(config.seed)
+    return _fit(ScorerTraining(_build_student(config, training)), config, training, log_dir)
+
+
+def train_student(
+    config: StudentConfig,
+    distillation: DistillationConfig,
+    training: TrainingData,
+    teacher: FrozenTeacher,
+    log_dir: str | None = None,
+) -> TrainingResult:
+    """Trains a student from a frozen teacher: mode `two_stage`; see `train_teacher`.
+
+    Args:
+      config: the student's widths and training.
+      distillation: what it learns from the teacher.
+      training: the rows, of days that the teacher has not learnt from.
+      teacher: what is asked.
+      log_dir: for TensorBoard; None logs nothing.
+
+    Raises:
+      TeacherError: if the teacher does not fit the student.
+    """
+    tf.keras.utils.set_random_seed(config.seed)
+    teacher.check(config, training.features)
+    names = [x.name for x in select_features(training.features, config)]
+    rows = training.train.map(
+        lambda batch: keep_features(teacher.add_scores(batch), names), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    student = _build_student(config, training)
+    model = Distillation(student, distillation, soft_on_every_row=teacher.knows_every_row())
+    return _fit(model, config, dataclasses.replace(training, train=rows), log_dir)
+
+
+def train_jointly(
+    config: StudentConfig,
+    teacher_config: TeacherConfig,
+    distillation: DistillationConfig,
+    training: TrainingData,
+    log_dir: str | None = None,
+) -> TrainingResult:
+    """Trains teacher and student at once: mode `joint`; see `train_teacher`.
+
+    Args:
+      config: the student's widths, and the training of both.
+      teacher_config: the teacher's form and widths.
+      distillation: what the student learns from the teacher, and which embeddings it shares.
+      training: the rows.
+      log_dir: for TensorBoard; None logs nothing.
+
+    Raises:
+      TeacherError: if the teacher does not fit the student.
+      ValueError: see `model.select_features`; or if embeddings of different widths shall be shared.
+    """
+    tf.keras.utils.set_random_seed(config.seed)
+    teacher = build_teacher(training.features, teacher_config, _rates(teacher_config, training))
+    frozen = freeze(teacher, until_ms=0)
+    frozen.check(config, training.features)
+    tables = _share_tables(teacher, config, teacher_config, distillation, training.features)
+    warm_up_steps = int(distillation.warm_up_fraction * _count_steps(config, training))
+    model = Distillation(
+        _build_student(config, training, tables),
+        distillation,
+        soft_on_every_row=frozen.knows_every_row(),
+        warm_up_steps=warm_up_steps,
+        teacher=teacher,
+    )
+    return _fit(model, config, training, log_dir)
+
+
+def _share_tables(
+    teacher: Teacher,
+    config: StudentConfig,
+    teacher_config: TeacherConfig,
+    distillation: DistillationConfig,
+    features: Sequence[EncodedFeature],
+) -> EmbeddingTables | PartlySharedTables | None:
+    """The student's embeddings, as far as they are the teacher's; None where it has its own."""
+    if distillation.sharing == "none":
+        return None
+    if config.embedding_dim != teacher_config.embedding_dim:
+        raise ValueError(
+            f"distillation.sharing {distillation.sharing!r} needs embeddings of one width: "
+            f"prerank.embedding_dim is {config.embedding_dim}, "
+            f"prerank_teacher.embedding_dim {teacher_config.embedding_dim}"
+        )
+    if distillation.sharing == "all":
+        return teacher.tables
+    own = {x.table: x.size for x in select_features(features, config) if x.table == USER_TABLE}
+    return PartlySharedTables(EmbeddingTables(own, config.embedding_dim, name="own_tables"), teacher.tables)
+
+
+def _build_student(config: StudentConfig, training: TrainingData, tables: Any = None) -> TwoTowerStudent:
+    return TwoTowerStudent(
+        select_features(training.features, config), config, _rates(config, training), tables
+    )
+
+
+def _rates(config: ScorerConfig, training: TrainingData) -> Sequence[float]:
+    return training.positive_rates[: len(config.tasks)]
+
+
+def _count_requests(config: ScorerConfig, training: TrainingData) -> int:
+    """Requests of a batch."""
+    return max(round(config.batch_size * training.num_requests / training.num_rows), 1)
+
+
+def _count_steps(config: ScorerConfig, training: TrainingData) -> int:
+    """Steps until `max_epochs`."""
+    return -(-training.num_requests // _count_requests(config, training)) * config.max_epochs
+
+
+def _fit(
+    model: ScorerTraining, config: ScorerConfig, training: TrainingData, log_dir: str | None
+) -> TrainingResult:
+    steps = _count_steps(config, training)
+    model.compile(
+        optimizer=tf.keras.optimizers.AdamW(
+            tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.1),
+            weight_decay=config.weight_decay,
+        )
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
+        model.compute_batch_loss(data.flatten(next(iter(training.train))))
+        batches = data.make_training_batches(
+            training.train, _count_requests(config, training), os.path.join(cache, "train"), config.seed
+        )
+        selection = Selection(
+            training.evaluation.cache(os.path.join(cache, "eval")),
+            config.patience_epochs,
+            config.weight_averaging,
+        )
+        logs = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False)] if log_dir else []
+        history = model.fit(batches, epochs=config.max_epochs, verbose=0, callbacks=[selection, *logs])
+    model.set_weights(selection.best_weights)
+    return TrainingResult(
+        model.scorer, getattr(model, "teacher", None), history.history, selection.best_epoch
+    )
