@@ -9,6 +9,8 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from trainers.config import Fraction, Positive
+from trainers.losses.distillation_config import DistillationLossConfig
+from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
 from trainers.retrieval.config import ItemToItemConfig, RetrievalConfig
 
 
@@ -92,10 +94,24 @@ class RunConfig:
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     item_to_item: ItemToItemConfig = dataclasses.field(default_factory=ItemToItemConfig)
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
+    prerank: StudentConfig = dataclasses.field(default_factory=StudentConfig)
+    prerank_teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     gates: GateConfig = dataclasses.field(default_factory=GateConfig)
 
 
-for _section in (SplitConfig, TransformConfig, RetrievalConfig, ItemToItemConfig, IndexConfig, GateConfig):
+for _section in (
+    SplitConfig,
+    TransformConfig,
+    RetrievalConfig,
+    ItemToItemConfig,
+    IndexConfig,
+    StudentConfig,
+    TeacherConfig,
+    DistillationConfig,
+    DistillationLossConfig,
+    GateConfig,
+):
     _section.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[union-attr]
 
 
@@ -127,8 +143,8 @@ def _describe(path: str | Path, detail: Any) -> str:
     where = f"{path}: {'.'.join(map(str, detail['loc'])) or 'top level'}"
     if detail["type"] == "unexpected_keyword_argument":
         section: Any = RunConfig()
-        for parent in parents:
-            section = getattr(section, str(parent))
+        for parent in parents:  # an element of a list is described by that of its default
+            section = section[0] if isinstance(parent, int) else getattr(section, str(parent))
         known = [field.name for field in dataclasses.fields(section)]
         nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
         return f"{where}: unknown key. Did you mean {nearest!r}? Known: {', '.join(known)}."

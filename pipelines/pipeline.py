@@ -1,7 +1,6 @@
 """The DAG, in data order."""
 
 import dataclasses
-import difflib
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tfx.v1.types import BaseChannel
 
 from components.anomaly_gate import AnomalyGate
 from components.event_ingest.component import EventIngest
+from components.funnel_builder.component import FunnelBuilder
 from components.funnel_gate import FunnelGate
 from components.index_builder.component import IndexBuilder
 from components.live_model import LiveModel, find_live_version
@@ -21,13 +21,13 @@ from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_gate import RetrievalGate, RetrievalThresholds
 from components.version_pusher import VersionPusher
 from pipelines.code_fingerprint import compute_code_fingerprint as fingerprint
-from pipelines.config import ConfigError, RunConfig
+from pipelines.config import RunConfig
+from pipelines.config_checks import check_config
 from pipelines.crosses import select_crosses
 from pipelines.paths import RunPaths
 from pipelines.warm_start import find_origin
-from schemas.features import ExampleType, Role, load_schema, read_features, write_schema
+from schemas.features import ExampleType, write_schema
 from sources.event_log import EventLog
-from trainers.preprocessing import CROSSES_GROUP
 
 PIPELINE_NAME = "winnow"
 
@@ -41,7 +41,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
       paths: where artifacts, metadata and pushed versions go.
     """
     source = events.manifest.schema
-    _check_groups(source, config)
+    check_config(source, config)
     schema_files = {kind: write_schema(source, kind, paths.schemas) for kind in ExampleType}
 
     # TFX caches by inputs and parameters: the fingerprints are how edited data and code run again.
@@ -99,13 +99,39 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         target_recall=config.index.target_recall,
         code_fingerprint=fingerprint("components.index_builder.component"),
     )
+    prerank_configs = {"teacher_config": dataclasses.asdict(config.prerank_teacher)}
+    prerank_teacher_trainer = _make_trainer(
+        "PrerankTeacherTrainer", "trainers.prerank.runner", transform, **prerank_configs
+    )
+    # The same as the student without a teacher: what shows whether the teacher helps.
+    prerank_configs["student_config"] = dataclasses.asdict(config.prerank)
+    prerank_control_trainer = _make_trainer(
+        "PrerankControlTrainer", "trainers.prerank.runner", transform, **prerank_configs
+    )
+    prerank_student_trainer = _make_trainer(
+        "PrerankStudentTrainer",
+        "trainers.prerank.runner",
+        transform,
+        base_model=prerank_teacher_trainer.outputs["model"],
+        **prerank_configs,
+        distillation_config=dataclasses.asdict(config.distillation),
+    )
+    # What is pushed: the stages of one run, whole.
+    funnel_builder = FunnelBuilder(
+        retrieval_packages=index_builder.outputs["packages"],
+        student=prerank_student_trainer.outputs["model"],
+        items=ingest.outputs["items"],
+        schema=source,
+        depth=config.prerank.depth,
+        code_fingerprint=fingerprint("components.funnel_builder.component"),
+    )
     live_model = LiveModel(
         serving_dir=str(paths.serving),
         version=find_live_version(paths.serving),
         code_fingerprint=fingerprint("components.live_model"),
     )
     retrieval_evaluator = RetrievalEvaluator(
-        packages=index_builder.outputs["packages"],
+        packages=funnel_builder.outputs["packages"],
         live=live_model.outputs["live"],
         transform_graph=transform.outputs["transform_graph"],
         impressions=ingest.outputs["impressions"],
@@ -115,7 +141,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         code_fingerprint=fingerprint("components.retrieval_evaluator.component"),
     )
     retrieval_gate = RetrievalGate(
-        packages=index_builder.outputs["packages"],
+        packages=funnel_builder.outputs["packages"],
         live=live_model.outputs["live"],
         evaluation=retrieval_evaluator.outputs["evaluation"],
         index_report=index_builder.outputs["report"],
@@ -124,12 +150,12 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
     )
     # Pusher takes one blessing: the checks of all stages merge into it here.
     funnel_gate = FunnelGate(
-        packages=index_builder.outputs["packages"],
+        packages=funnel_builder.outputs["packages"],
         retrieval=retrieval_gate.outputs["report"],
         code_fingerprint=fingerprint("components.funnel_gate"),
     )
     pusher = VersionPusher(
-        model=index_builder.outputs["packages"],
+        model=funnel_builder.outputs["packages"],
         model_blessing=funnel_gate.outputs["blessing"],
         push_destination=PushDestination(
             filesystem=PushDestination.Filesystem(base_directory=str(paths.serving))
@@ -150,6 +176,10 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             retrieval_trainer,
             item_to_item_trainer,
             index_builder,
+            prerank_teacher_trainer,
+            prerank_control_trainer,
+            prerank_student_trainer,
+            funnel_builder,
             live_model,
             retrieval_evaluator,
             retrieval_gate,
@@ -157,24 +187,6 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             pusher,
         ],
     )
-
-
-def _check_groups(source: str, config: RunConfig) -> None:
-    """Refuses to disable a group that there is not: the ablation would measure nothing.
-
-    Raises:
-      ConfigError: naming the group and the nearest known one.
-    """
-    features = read_features(load_schema(source, ExampleType.IMPRESSION), Role.QUERY, Role.CANDIDATE)
-    groups = sorted({feature.group for feature in features} | {CROSSES_GROUP})
-    for section in ("retrieval", "item_to_item"):
-        for group in getattr(config, section).disabled_groups:
-            if group not in groups:
-                nearest = difflib.get_close_matches(group, groups, n=1, cutoff=0.0)[0]
-                raise ConfigError(
-                    f"{section}.disabled_groups: no group {group!r} in the schema {source!r}. "
-                    f"Did you mean {nearest!r}? Groups: {', '.join(groups)}."
-                )
 
 
 def _make_thresholds(config: RunConfig) -> RetrievalThresholds:
@@ -201,13 +213,20 @@ def _make_validation_nodes(kind: ExampleType, examples: BaseChannel, schema_file
     return [statistics, schema, validator]
 
 
-def _make_trainer(node_id: str, module: str, transform: Transform, **custom_config: object) -> Trainer:
-    """A node that runs a module's `run_fn` on the transformed rows."""
+def _make_trainer(
+    node_id: str,
+    module: str,
+    transform: Transform,
+    base_model: BaseChannel | None = None,
+    **custom_config: object,
+) -> Trainer:
+    """A node that runs a module's `run_fn` on the transformed rows, and on what another trainer made."""
     return Trainer(
         run_fn=f"{module}.run_fn",
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         train_args=TrainArgs(splits=["train"]),
         eval_args=EvalArgs(splits=["eval"]),
+        base_model=base_model,
         custom_config={**custom_config, "code_fingerprint": fingerprint(module)},
     ).with_id(node_id)

@@ -46,6 +46,8 @@ class ScorerConfig(TowersShape):
 class StudentConfig(ScorerConfig):
     """The two-tower student, and the control, which is the same without a teacher."""
 
+    depth: Positive = 200  # candidates the funnel asks pre-ranking for
+
 
 @dataclasses.dataclass(frozen=True)
 class TeacherConfig(ScorerConfig):
