@@ -62,7 +62,8 @@ def _check_teacher(source: str, config: RunConfig) -> None:
     missing = sorted(seen.intersection(teacher.disabled_groups))
     if missing:
         raise ConfigError(
-            f"prerank_teacher.disabled_groups {missing}: the student sees them, and a teacher must see what its student sees. Disable them for both, or for neither."
+            f"prerank_teacher.disabled_groups {missing}: the student sees them, and a teacher "
+            "must see what its student sees. Disable them for both, or for neither."
         )
     shares = [x.soft_weights for x in config.distillation.losses if x.soft_weights is not None]
     if any(len(weights) != len(student.tasks) for weights in shares):
