@@ -78,10 +78,9 @@ class PairwiseRanking(tf.keras.layers.Layer):
         """Returns the scalar loss."""
         rows = _read_ranking(signals)
         left, right = _make_pairs(rows)
-        ordered = tf.gather(rows.teacher, left) > tf.gather(rows.teacher, right)
-        left, right = tf.boolean_mask(left, ordered), tf.boolean_mask(right, ordered)
+        ordered = tf.cast(tf.gather(rows.teacher, left) > tf.gather(rows.teacher, right), tf.float32)
         losses = tf.nn.softplus(tf.gather(rows.student, right) - tf.gather(rows.student, left))
-        return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
+        return tf.math.divide_no_nan(tf.reduce_sum(ordered * losses), tf.reduce_sum(ordered))
 
 
 class ListwiseRanking(tf.keras.layers.Layer):
@@ -134,12 +133,12 @@ def _make_pairs(rows: _Ranking) -> tuple[tf.Tensor, tf.Tensor]:
       int32 [P] and int32 [P], indices of rows; P = Σ (rows of a request)².
     """
     by_request = tf.argsort(rows.request, stable=True)
-    first_row = tf.gather(tf.cumsum(rows.request_size, exclusive=True), rows.request)  # in `by_request`
+    first_row = tf.cumsum(rows.request_size, exclusive=True)  # [R] in `by_request`
     num_partners = tf.gather(rows.request_size, rows.request)
-    first_pair = tf.cumsum(num_partners, exclusive=True)
+    first_pair = tf.cumsum(num_partners, exclusive=True)  # [n]
     left = tf.repeat(tf.range(tf.size(rows.request)), num_partners)
-    partner = tf.range(tf.size(left)) - tf.gather(first_pair, left)
-    return left, tf.gather(by_request, tf.gather(first_row, left) + partner)
+    offset = tf.gather(first_row, rows.request) - first_pair  # [n] from a pair to its partner
+    return left, tf.gather(by_request, tf.range(tf.size(left)) + tf.gather(offset, left))
 
 
 def _log_softmax(rows: _Ranking, logits: tf.Tensor) -> tf.Tensor:
