@@ -5,7 +5,9 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from trainers.config import Positive
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -43,11 +45,13 @@ def _check_form(form: object) -> object:
 class DistillationLossConfig:
     """One form of distillation and its share of the loss; the parameters are those its form takes."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     form: Annotated[Form, BeforeValidator(_check_form)]
     weight: Annotated[float, Field(gt=0)] = 1.0
     # Of logits and listwise_ranking (1 without) and of contrastive (0.1 without)
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
-    top_k: Annotated[int, Field(gt=0)] | None = None  # of pointwise_ranking, which needs it
+    top_k: Positive | None = None  # of pointwise_ranking, which needs it
     # Of multi_target, which needs it: a task each, the hard loss has the rest of 1
     soft_weights: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
 

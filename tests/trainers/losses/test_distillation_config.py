@@ -156,6 +156,7 @@ def test_a_config_survives_the_round_trip_through_json(config):
         ({"form": "logits", "weight": 0.0}, "greater than 0"),
         ({"form": "logits", "temperature": 0.0}, "greater than 0"),
         ({"form": "logits", "temperature": 100.5}, "less than or equal to 100"),
+        ({"form": "logits", "temprature": 2.0}, "temprature\n.*[Uu]nexpected keyword"),
         ({"form": "logits", "top_k": 3}, "form 'logits' takes no top_k"),
         ({"form": "pairwise_ranking", "temperature": 1.0}, "form 'pairwise_ranking' takes no temperature"),
         ({"form": "hidden", "soft_weights": [0.5]}, "form 'hidden' takes no soft_weights"),
