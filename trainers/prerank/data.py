@@ -1,7 +1,8 @@
 """Transformed rows to batches of requests: a query once, its shown items beside it; streamed from disk."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ import tensorflow_transform as tft
 
 from schemas import features as f
 from trainers.batches import FeatureSpec, make_shuffled_batches, to_dense
-from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, USER_KEY, EncodedFeature, encoded_features
+from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, EncodedFeature, encoded_features
 from trainers.prerank.config import ScorerConfig
 from trainers.prerank.feature_choice import select_features
 
 QUERY = "query"  # features of requests, [R, ...]
 ROWS = "rows"  # features and labels of shown items, [R, L, ...]
 IS_ROW = "is_row"  # bool [R, L]: false where a request has fewer items than the longest
-USER = "user"  # int64 [R], see `preprocessing.USER_KEY`
+TIME = "time"  # int64 [R], milliseconds since the epoch (UTC)
+TEACHER_LOGITS = "teacher_logits"  # [R, L, K], among a batch's rows
+TEACHER_HIDDEN = "teacher_hidden"  # [R, L, H], likewise
 REQUEST = "request"  # int32 [N], each row's request among the batch's
 
 _READ_BATCH = 8192
@@ -60,6 +63,7 @@ class RowSource:
       train_patterns: glob patterns of transformed TFRecord files.
       eval_patterns: likewise.
       transform_output: the graph that made them.
+      cache_dir: where parsed rows are kept for the next who reads; None where there is none.
 
     Raises:
       NoRowsError: if the training split has no row.
@@ -70,7 +74,10 @@ class RowSource:
         train_patterns: Sequence[str],
         eval_patterns: Sequence[str],
         transform_output: tft.TFTransformOutput,
+        cache_dir: str | None = None,
     ):
+        self._cache_dir = cache_dir
+        self._opened: dict[str, tf.data.Dataset] = {}
         self._train_patterns = train_patterns
         self._eval_patterns = eval_patterns
         self._spec = transform_output.transformed_feature_spec()
@@ -114,22 +121,28 @@ class RowSource:
         features = tuple(x for x in self._features if x.name in wanted)
         days = [day for day in self._days if since_ms <= day.number * _DAY_MS < until_ms]
         num_rows, num_clicks = sum(x.num_rows for x in days), sum(x.num_clicks for x in days)
-        list_size = max(x.list_size for x in self._days)
-        train, evaluation = (
-            make_requests(patterns, self._spec, features, list_size, since_ms=since, until_ms=until)
-            for patterns, since, until in (
-                (self._train_patterns, since_ms, until_ms),
-                (self._eval_patterns, 0, 2**62),
-            )
-        )
         return TrainingData(
             features=features,
-            train=train,
-            evaluation=evaluation,
+            train=self._open(self._train_patterns, features, "train").map(
+                lambda batch: select_time(batch, since_ms, until_ms), num_parallel_calls=tf.data.AUTOTUNE
+            ),
+            evaluation=self._open(self._eval_patterns, features, "eval"),
             num_requests=sum(x.num_requests for x in days),
             num_rows=num_rows,
             positive_rates=(num_clicks / num_rows, sum(x.num_conversions for x in days) / max(num_clicks, 1)),
         )
+
+    def _open(
+        self, patterns: Sequence[str], features: Sequence[EncodedFeature], name: str
+    ) -> tf.data.Dataset:
+        list_size = max(x.list_size for x in self._days)
+        if self._cache_dir is None:
+            return make_requests(patterns, self._spec, features, list_size)
+        if name not in self._opened:
+            every = make_requests(patterns, self._spec, self._features, list_size)
+            self._opened[name] = every.cache(os.path.join(self._cache_dir, name))
+        names = [x.name for x in features]
+        return self._opened[name].map(lambda batch: keep_features(batch, names))
 
 
 @dataclasses.dataclass
@@ -180,15 +193,9 @@ def _summarize_rows(patterns: Sequence[str], spec: FeatureSpec) -> list[_Day]:
 
 
 def make_requests(
-    patterns: Iterable[str],
-    spec: FeatureSpec,
-    features: Sequence[EncodedFeature],
-    list_size: int,
-    *,
-    since_ms: int = 0,
-    until_ms: int = 2**62,
+    patterns: Iterable[str], spec: FeatureSpec, features: Sequence[EncodedFeature], list_size: int
 ) -> tf.data.Dataset:
-    """All requests, in batches: `QUERY`, `ROWS`, `IS_ROW` and `USER`.
+    """All requests, in batches: `QUERY`, `ROWS`, `IS_ROW` and `TIME`.
 
     Neighbouring rows of one request become one list. A request whose rows are not neighbours, or more than
     `list_size`, becomes several.
@@ -198,18 +205,14 @@ def make_requests(
       spec: how to parse them.
       features: what is read of a row, besides labels and keys.
       list_size: L, the longest list.
-      since_ms: rows before that time are left out.
-      until_ms: and rows from that time on.
     """
     query = [x for x in features if x.role is f.Role.QUERY]
     others = [x for x in features if x.role is not f.Role.QUERY]
-    keys = (USER_KEY, REQUEST_KEY, TIMESTAMP_KEY)
+    keys = (REQUEST_KEY, TIMESTAMP_KEY)
     columns = {name: spec[name] for name in (*(x.name for x in features), f.CLICKED, f.CONVERTED, *keys)}
 
     def parse(records: tf.Tensor) -> Batch:
         row = tf.io.parse_example(records, columns)
-        wanted = (row[TIMESTAMP_KEY] >= since_ms) & (row[TIMESTAMP_KEY] < until_ms)
-        row = {name: tf.ragged.boolean_mask(values, wanted) for name, values in row.items()}
         request, place, is_first = _group(row[REQUEST_KEY], list_size)
         num_requests = tf.math.count_nonzero(is_first, dtype=tf.int32)
         index = tf.stack([request, place], axis=1)
@@ -226,7 +229,7 @@ def make_requests(
             QUERY: {x.name: to_dense(tf.ragged.boolean_mask(row[x.name], is_first), x) for x in query},
             ROWS: {**rows, **labels},
             IS_ROW: fold(tf.ones_like(request)) > 0,
-            USER: tf.boolean_mask(row[USER_KEY], is_first),
+            TIME: tf.boolean_mask(row[TIMESTAMP_KEY], is_first),
         }
 
     return _open(patterns).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
@@ -249,6 +252,19 @@ def make_training_batches(
     return make_shuffled_batches(
         requests, num_requests, cache_file, seed, block_size=1024, buffer_size=_SHUFFLE_REQUESTS
     )
+
+
+def select_time(batch: Batch, since_ms: int, until_ms: int) -> Batch:
+    """The requests of a batch from one time on and before another, in milliseconds since the epoch."""
+    wanted = (batch[TIME] >= since_ms) & (batch[TIME] < until_ms)
+    return tf.nest.map_structure(lambda values: tf.boolean_mask(values, wanted), batch)
+
+
+def keep_features(batch: Batch, names: Collection[str]) -> Batch:
+    """The batch without the features that are not named; labels and a teacher's scores stay."""
+    kept = {*names, f.CLICKED, f.CONVERTED, TEACHER_LOGITS, TEACHER_HIDDEN}
+    parts = {part: {k: v for k, v in batch[part].items() if k in kept} for part in (QUERY, ROWS)}
+    return {**batch, **parts}
 
 
 def flatten(batch: Batch) -> dict[str, tf.Tensor]:

@@ -9,9 +9,8 @@ from schemas import features as f
 from trainers.losses.distillation import Signals, compute_distillation_weight, compute_hard_loss
 from trainers.losses.distillation_config import build_losses
 from trainers.prerank.config import DistillationConfig
-from trainers.prerank.data import REQUEST, Batch, flatten
+from trainers.prerank.data import REQUEST, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
 from trainers.prerank.model import Scores, Teacher, TwoTowerStudent
-from trainers.prerank.teaching import TEACHER_HIDDEN, TEACHER_LOGITS
 
 
 class ScorerTraining(tf.keras.Model):

@@ -8,12 +8,9 @@ import tensorflow as tf
 from schemas import features as f
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank.config import StudentConfig
-from trainers.prerank.data import IS_ROW, QUERY, ROWS, Batch, flatten
+from trainers.prerank.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.model import Scores, Teacher
-
-TEACHER_LOGITS = "teacher_logits"  # [R, L, K], among a batch's rows
-TEACHER_HIDDEN = "teacher_hidden"  # [R, L, H]
 
 
 class TeacherError(ValueError):
@@ -88,10 +85,3 @@ def freeze(teacher: Teacher, until_ms: int) -> FrozenTeacher:
     return FrozenTeacher(
         lambda inputs: teacher(inputs, training=False), teacher.config.tasks, names, until_ms
     )
-
-
-def keep_features(batch: Batch, names: Collection[str]) -> Batch:
-    """The batch without the features that only its teacher sees."""
-    kept = {*names, f.CLICKED, f.CONVERTED, TEACHER_LOGITS, TEACHER_HIDDEN}
-    parts = {part: {k: v for k, v in batch[part].items() if k in kept} for part in (QUERY, ROWS)}
-    return {**batch, **parts}

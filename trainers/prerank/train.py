@@ -13,12 +13,12 @@ from trainers.layers.feature_embedding import EmbeddingTables, PartlySharedTable
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank import data
 from trainers.prerank.config import DistillationConfig, ScorerConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import TrainingData
+from trainers.prerank.data import TrainingData, keep_features
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.learning import Distillation, ScorerTraining
 from trainers.prerank.model import Teacher, TwoTowerStudent, build_teacher
 from trainers.prerank.selection import Selection
-from trainers.prerank.teaching import FrozenTeacher, freeze, keep_features
+from trainers.prerank.teaching import FrozenTeacher, freeze
 
 USER_TABLE = f"{f.USER_ID}_index"
 
