@@ -67,6 +67,30 @@ def test_ingest_writes_every_row_once_and_splits_by_whole_days(events, tmp_path)
     assert len(read(uris["item"], ingest.CATALOGUE)) == counts["item", ingest.CATALOGUE] == 150
 
 
+def test_the_rows_of_a_request_lie_side_by_side_and_requests_are_spread(events, tmp_path):
+    uris, _ = run_ingest(events, tmp_path)
+    for split in ("train", "eval", "test"):
+        rows = [
+            (values(x, "request_id")[0], values(x, "user_id")[0]) for x in read(uris["impression"], split)
+        ]
+        requests = [request for request, _ in rows]
+        starts = [n for n in range(len(rows)) if n == 0 or requests[n] != requests[n - 1]]
+        assert len(starts) == len(set(requests)) < len(requests)
+        users = [rows[n][1] for n in starts]
+        together = sum(a == b for a, b in zip(users, users[1:], strict=False))
+        assert together < 0.5 * (len(users) - len(set(users))), "as they lie in the log, all of them are"
+
+
+def test_impressions_have_the_interactions_that_the_schema_names(events, tmp_path):
+    uris, _ = run_ingest(events, tmp_path)
+    examples = read(uris["impression"], "train")
+    for name in ("user_shop_id_clicks", "user_brand_impressions"):
+        assert {type(x) for example in examples for x in values(example, name)} == {int}, name
+        assert max(x for example in examples for x in values(example, name)) > 0, name
+    ages = [x for example in examples for x in values(example, "user_shop_id_click_age_seconds")]
+    assert 0 < len(ages) < len(examples) and min(ages) > 0
+
+
 def test_one_shard_or_many_give_the_same_examples(events, tmp_path, monkeypatch):
     one, _ = run_ingest(events, tmp_path / "one")
     monkeypatch.setattr(ingest, "ROWS_PER_SHARD", 1000)

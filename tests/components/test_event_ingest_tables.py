@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.event_ingest import tables
+from components.event_ingest.interactions import add_interactions
 from schemas import features as f
 
 COLUMNS = ("item_id", "category")
@@ -16,7 +17,8 @@ HISTORY = ("history_item_id", "history_category", "history_timestamp")
 
 
 def build(rows, users, items):
-    return tables.build_impressions(rows, users, items, COLUMNS)
+    shown = tables.build_impressions(rows, users, items, COLUMNS)
+    return add_interactions(shown, [f.Interaction("category", x) for x in f.Statistic])
 
 
 def build_leaky(rows, users, items):
@@ -92,6 +94,19 @@ def find_leaks(build_rows, rows, users, items):
 
 def test_an_event_known_after_a_row_changes_no_feature_of_it(make_log_tables):
     assert find_leaks(build, *make_log_tables(seed=3, num_requests=25, num_users=2)) == []
+
+
+def test_a_request_made_at_or_after_a_row_changes_no_feature_of_it(make_log_tables):
+    rows, users, items = make_log_tables(seed=3, num_requests=25, num_users=2)
+    times = dict(zip(rows["request_id"].to_pylist(), rows["timestamp"].to_pylist(), strict=True))
+    before, num_changed = build(rows, users, items), 0
+    for later, later_at in times.items():
+        after = build(rows.filter(pc.not_equal(rows["request_id"], later)), users, items)
+        for request, at in times.items():
+            is_changed = request != later and features_of(before, request) != features_of(after, request)
+            assert at > later_at or not is_changed, (request, later)
+            num_changed += is_changed
+    assert num_changed, "an earlier request changes what is known"
 
 
 def test_the_leak_check_catches_a_leak(make_log_tables):
