@@ -110,7 +110,7 @@ class RocketLaunching(tf.keras.layers.Layer):
 
 
 def compute_hard_loss(
-    logits: tf.Tensor, labels: tf.Tensor, task_mask: tf.Tensor, weights: Sequence[float]
+    logits: tf.Tensor, labels: tf.Tensor, task_mask: tf.Tensor, weights: Sequence[float | tf.Tensor]
 ) -> tf.Tensor:
     """Cross-entropy with the labels: Σ_k w_k · mean_i BCE(y_ik, z_ik), each mean over its task's labels.
 
@@ -168,7 +168,7 @@ def _masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(values * mask, axis=0), tf.reduce_sum(mask, axis=0))
 
 
-def _check_one_per_task(weights: Sequence[float], logits: tf.Tensor, name: str) -> None:
+def _check_one_per_task(weights: Sequence[Any], logits: tf.Tensor, name: str) -> None:
     if len(weights) != logits.shape[1]:
         raise ValueError(
             f"{name}: expected one per task, {logits.shape[1]} in all, got {len(weights)}: {list(weights)}"

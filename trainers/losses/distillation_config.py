@@ -48,7 +48,7 @@ class DistillationLossConfig:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     form: Annotated[Form, BeforeValidator(_check_form)]
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     # Of logits and listwise_ranking (1 without) and of contrastive (0.1 without)
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
     top_k: Positive | None = None  # of pointwise_ranking, which needs it

@@ -133,6 +133,14 @@ def test_the_hard_loss_counts_each_task_where_it_has_labels():
     np.testing.assert_allclose(tape.gradient(loss, logits), [[-0.125, 0.375], [0.25, 0.0]], rtol=1e-5)
 
 
+def test_the_hard_loss_takes_weights_that_change_by_the_step():
+    @tf.function
+    def in_graph(weight):
+        return compute_hard_loss(tf.zeros([1, 2]), tf.zeros([1, 2]), tf.ones([1, 2]), [1.0 - weight, 1.0])
+
+    np.testing.assert_allclose(in_graph(tf.constant(0.25)), 1.75 * np.log(2.0), rtol=1e-6)
+
+
 def test_a_task_without_labels_adds_nothing():
     logits = tf.Variable([[1.0], [2.0]])
     with tf.GradientTape() as tape:

@@ -154,6 +154,7 @@ def test_a_config_survives_the_round_trip_through_json(config):
         ({"form": "pairwise"}, "Did you mean 'pairwise_ranking'"),
         ({"form": 3}, "unknown form 3"),
         ({"form": "logits", "weight": 0.0}, "greater than 0"),
+        ({"form": "logits", "weight": float("inf")}, "finite number"),
         ({"form": "logits", "temperature": 0.0}, "greater than 0"),
         ({"form": "logits", "temperature": 100.5}, "less than or equal to 100"),
         ({"form": "logits", "temprature": 2.0}, "temprature\n.*[Uu]nexpected keyword"),
