@@ -11,13 +11,16 @@ import tensorflow_transform as tft
 
 from schemas import features as f
 from trainers.batches import FeatureSpec, make_shuffled_batches, to_dense
-from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, EncodedFeature, encoded_features
+from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, USER_KEY, EncodedFeature, encoded_features
 from trainers.prerank.config import ScorerConfig
 from trainers.prerank.feature_choice import select_features
 
+TRAIN = "train"
+EVAL = "eval"
 QUERY = "query"  # features of requests, [R, ...]
 ROWS = "rows"  # features and labels of shown items, [R, L, ...]
 IS_ROW = "is_row"  # bool [R, L]: false where a request has fewer items than the longest
+USER = "user"  # int64 [R], see `preprocessing.USER_KEY`
 TIME = "time"  # int64 [R], milliseconds since the epoch (UTC)
 TEACHER_LOGITS = "teacher_logits"  # [R, L, K], among a batch's rows
 TEACHER_HIDDEN = "teacher_hidden"  # [R, L, H], likewise
@@ -57,32 +60,32 @@ class TrainingData:
 
 
 class RowSource:
-    """The transformed rows of a training and an evaluation split.
+    """The transformed rows of splits.
 
     Args:
-      train_patterns: glob patterns of transformed TFRecord files.
-      eval_patterns: likewise.
+      patterns: glob patterns of transformed TFRecord files by split, `TRAIN` and `EVAL` among them.
       transform_output: the graph that made them.
       cache_dir: where parsed rows are kept for the next who reads; None where there is none.
 
     Raises:
       NoRowsError: if the training split has no row.
+
+    Attributes:
+      features: what the Transform graph made.
     """
 
     def __init__(
         self,
-        train_patterns: Sequence[str],
-        eval_patterns: Sequence[str],
+        patterns: Mapping[str, Sequence[str]],
         transform_output: tft.TFTransformOutput,
         cache_dir: str | None = None,
     ):
         self._cache_dir = cache_dir
         self._opened: dict[str, tf.data.Dataset] = {}
-        self._train_patterns = train_patterns
-        self._eval_patterns = eval_patterns
+        self._patterns = patterns
         self._spec = transform_output.transformed_feature_spec()
-        self._features = encoded_features(transform_output)
-        self._days = _summarize_rows(train_patterns, self._spec)
+        self._days = _summarize_rows(patterns[TRAIN], self._spec)
+        self.features = encoded_features(transform_output)
 
     def find_cut(self, fraction: float) -> int:
         """When the oldest days end that hold about a share of the training rows; whole days on both sides.
@@ -117,32 +120,31 @@ class RowSource:
         Raises:
           ValueError: see `select_features`.
         """
-        wanted = {x.name for config in configs for x in select_features(self._features, config)}
-        features = tuple(x for x in self._features if x.name in wanted)
+        wanted = {x.name for config in configs for x in select_features(self.features, config)}
+        features = tuple(x for x in self.features if x.name in wanted)
         days = [day for day in self._days if since_ms <= day.number * _DAY_MS < until_ms]
         num_rows, num_clicks = sum(x.num_rows for x in days), sum(x.num_clicks for x in days)
         return TrainingData(
             features=features,
-            train=self._open(self._train_patterns, features, "train").map(
+            train=self.open(TRAIN, features).map(
                 lambda batch: select_time(batch, since_ms, until_ms), num_parallel_calls=tf.data.AUTOTUNE
             ),
-            evaluation=self._open(self._eval_patterns, features, "eval"),
+            evaluation=self.open(EVAL, features),
             num_requests=sum(x.num_requests for x in days),
             num_rows=num_rows,
             positive_rates=(num_clicks / num_rows, sum(x.num_conversions for x in days) / max(num_clicks, 1)),
         )
 
-    def _open(
-        self, patterns: Sequence[str], features: Sequence[EncodedFeature], name: str
-    ) -> tf.data.Dataset:
-        list_size = max(x.list_size for x in self._days)
+    def open(self, split: str, features: Sequence[EncodedFeature]) -> tf.data.Dataset:
+        """The requests of a split with some of the features, see `make_requests`."""
+        patterns, list_size = self._patterns[split], max(x.list_size for x in self._days)
         if self._cache_dir is None:
             return make_requests(patterns, self._spec, features, list_size)
-        if name not in self._opened:
-            every = make_requests(patterns, self._spec, self._features, list_size)
-            self._opened[name] = every.cache(os.path.join(self._cache_dir, name))
+        if split not in self._opened:
+            every = make_requests(patterns, self._spec, self.features, list_size)
+            self._opened[split] = every.cache(os.path.join(self._cache_dir, split))
         names = [x.name for x in features]
-        return self._opened[name].map(lambda batch: keep_features(batch, names))
+        return self._opened[split].map(lambda batch: keep_features(batch, names))
 
 
 @dataclasses.dataclass
@@ -195,7 +197,7 @@ def _summarize_rows(patterns: Sequence[str], spec: FeatureSpec) -> list[_Day]:
 def make_requests(
     patterns: Iterable[str], spec: FeatureSpec, features: Sequence[EncodedFeature], list_size: int
 ) -> tf.data.Dataset:
-    """All requests, in batches: `QUERY`, `ROWS`, `IS_ROW` and `TIME`.
+    """All requests, in batches: `QUERY`, `ROWS`, `IS_ROW`, `USER` and `TIME`.
 
     Neighbouring rows of one request become one list. A request whose rows are not neighbours, or more than
     `list_size`, becomes several.
@@ -208,7 +210,7 @@ def make_requests(
     """
     query = [x for x in features if x.role is f.Role.QUERY]
     others = [x for x in features if x.role is not f.Role.QUERY]
-    keys = (REQUEST_KEY, TIMESTAMP_KEY)
+    keys = (USER_KEY, REQUEST_KEY, TIMESTAMP_KEY)
     columns = {name: spec[name] for name in (*(x.name for x in features), f.CLICKED, f.CONVERTED, *keys)}
 
     def parse(records: tf.Tensor) -> Batch:
@@ -229,6 +231,7 @@ def make_requests(
             QUERY: {x.name: to_dense(tf.ragged.boolean_mask(row[x.name], is_first), x) for x in query},
             ROWS: {**rows, **labels},
             IS_ROW: fold(tf.ones_like(request)) > 0,
+            USER: tf.boolean_mask(row[USER_KEY], is_first),
             TIME: tf.boolean_mask(row[TIMESTAMP_KEY], is_first),
         }
 

@@ -6,7 +6,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from trainers.prerank import train
 from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import RowSource
+from trainers.prerank.data import EVAL, TRAIN, RowSource
 from trainers.prerank.export import export_student, export_teacher, load_teacher
 
 TEACHER_CONFIG = "teacher_config"
@@ -25,7 +25,7 @@ def run_fn(fn_args: FnArgs) -> None:
     custom_config = fn_args.custom_config
     teacher_config = TypeAdapter(TeacherConfig).validate_python(custom_config[TEACHER_CONFIG])
     transform_output = TFTransformOutput(fn_args.transform_output)
-    source = RowSource(fn_args.train_files, fn_args.eval_files, transform_output)
+    source = RowSource({TRAIN: fn_args.train_files, EVAL: fn_args.eval_files}, transform_output)
     cut_ms = source.find_cut(teacher_config.days_fraction)
     log_dir, path = fn_args.model_run_dir, fn_args.serving_model_dir
     if STUDENT_CONFIG not in custom_config:
