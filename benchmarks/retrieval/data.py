@@ -1,16 +1,14 @@
 """What every model of the benchmark is given: the training clicks, and the queries of a split."""
 
-import dataclasses
 import datetime as dt
 import functools
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from benchmarks.prepared_examples import PreparedExamples
 from components.retrieval_evaluator import queries as q
 from components.retrieval_evaluator.evaluate import measure
 from components.retrieval_evaluator.metrics import METRICS, per_user
@@ -19,25 +17,6 @@ from components.retrieval_evaluator.rankers import Ranker, rank_by_popularity
 
 TEST = "test"
 EVAL = "eval"
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparedExamples:
-    """What the pipeline's nodes up to Transform wrote.
-
-    Attributes:
-      events_dir: the event log they were made from; for the oracle of a simulated one alone.
-      impressions_uri: raw impression examples with the splits train, eval and test.
-      item_patterns: raw item examples.
-      transformed_uri: transformed impression examples with the same splits.
-      transform_graph_uri: the graph that made them.
-    """
-
-    events_dir: Path
-    impressions_uri: str
-    item_patterns: Sequence[str]
-    transformed_uri: str
-    transform_graph_uri: str
 
 
 class BenchmarkData:

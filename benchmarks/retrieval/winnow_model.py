@@ -5,7 +5,8 @@ from typing import Any
 
 from tensorflow_transform import TFTransformOutput
 
-from benchmarks.retrieval.data import EVAL, PreparedExamples
+from benchmarks.prepared_examples import PreparedExamples
+from benchmarks.retrieval.data import EVAL
 from components.index_builder.build import BRUTE_FORCE, build_packages, package_dir
 from trainers.retrieval.config import RetrievalConfig
 from trainers.retrieval.export import export_towers

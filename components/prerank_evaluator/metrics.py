@@ -124,18 +124,24 @@ def bootstrap_auc_difference(
     Args:
       users: [n] codes from 0, of which none is left out.
       labels: [n] 0 or 1.
-      scores_a: [n] of the one model.
-      scores_b: [n] of the other.
+      scores_a: [n] of the one model; or [S, n] of S trainings of it, whose AUCs are averaged.
+      scores_b: of the other, likewise.
       confidence: e.g. .95.
       samples: bootstrap resamples.
       seed: of the resampling.
     """
-    ones = np.ones(users.max() + 1, np.int64)
-    models = [_RankedPairs(labels, scores, users) for scores in (scores_a, scores_b)]
-    differences = [
-        models[0].compute(drawn) - models[1].compute(drawn) for drawn in _resample(len(ones), samples, seed)
+    pairs = [
+        [_RankedPairs(labels, scores, users) for scores in np.atleast_2d(model)]
+        for model in (scores_a, scores_b)
     ]
-    return _summarise(models[0].compute(ones) - models[1].compute(ones), np.array(differences), confidence)
+
+    def compare(weights: np.ndarray) -> float:
+        means = [np.mean([training.compute(weights) for training in trainings]) for trainings in pairs]
+        return float(means[0] - means[1])
+
+    num_users = users.max() + 1
+    differences = [compare(drawn) for drawn in _resample(num_users, samples, seed)]
+    return _summarise(compare(np.ones(num_users, np.int64)), np.array(differences), confidence)
 
 
 def bootstrap_gauc_difference(

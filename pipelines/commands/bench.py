@@ -1,23 +1,19 @@
 """`winnow bench`: measurements beside what a user would pick instead."""
 
-import dataclasses
+import functools
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.commands import bench_movielens
 from pipelines.commands import bench_options as options
-from pipelines.root_lock import lock_root
+from pipelines.commands.preparation import Preparation, make_data_key
 
 if TYPE_CHECKING:
     from benchmarks.retrieval.data import BenchmarkData
-    from pipelines.config import RunConfig
-    from pipelines.paths import RunPaths
-    from sources.event_log import EventLog
 
 app = typer.Typer(help="Measure models beside what one would pick instead.", no_args_is_help=True)
 
@@ -59,13 +55,20 @@ def retrieval(
     machine = describe_machine(options.PACKAGES)
     first = settings.retrieval.seed
     with ExitStack() as stack:
-        loader = _DataLoader(log, settings, paths, stack)
+        preparation = Preparation(log, settings, paths, stack)
+
+        @functools.cache
+        def load_data() -> "BenchmarkData":
+            from benchmarks.retrieval.data import BenchmarkData
+
+            return BenchmarkData(preparation.run(), settings.gates.exclude_seen)
+
         study = Study(
             models=models,
             seeds=range(first, first + options.count_seeds(seeds, full)),
-            data_key=_make_data_key(log, settings),
+            data_key={**make_data_key(log, settings), "exclude_seen": settings.gates.exclude_seen},
             machine=machine,
-            load_data=loader.load,
+            load_data=load_data,
             fingerprint=compute_code_fingerprint,
         )
         store = ResultStore(paths.root / "bench" / "retrieval")
@@ -147,70 +150,3 @@ def index(
 
 for name, description in bench_movielens.DESCRIPTIONS.items():
     app.command(name, help=description)(bench_movielens.movielens)
-
-
-def _make_data_key(log: "EventLog", config: "RunConfig") -> dict[str, Any]:
-    """Everything the examples and the protocol depend on."""
-    from pipelines.code_fingerprint import compute_code_fingerprint
-    from schemas.features import ExampleType, load_schema
-
-    source = log.manifest.schema
-    return {
-        "events": log.fingerprint(),
-        "splits": dataclasses.asdict(config.splits),
-        "exclude_seen": config.gates.exclude_seen,
-        "schemas": [str(load_schema(source, kind)) for kind in ExampleType],
-        "ingestion": compute_code_fingerprint("components.event_ingest.component", "trainers.preprocessing"),
-    }
-
-
-class _DataLoader:
-    """Runs the pipeline's nodes up to Transform, once, when the first model asks for data.
-
-    Args:
-      log: the event log.
-      config: what the run is told.
-      paths: where it runs.
-      stack: keeps what TFX and TensorFlow log away from the terminal until it is closed.
-    """
-
-    def __init__(self, log: "EventLog", config: "RunConfig", paths: "RunPaths", stack: ExitStack):
-        self._log = log
-        self._config = config
-        self._paths = paths
-        self._stack = stack
-        self._data: BenchmarkData | None = None
-
-    def load(self) -> "BenchmarkData":
-        """The data of the study."""
-        if self._data is None:
-            self._data = self._prepare()
-        return self._data
-
-    def _prepare(self) -> "BenchmarkData":
-        from pipelines.commands.node_view import NodeView
-        from pipelines.run_log import write_log_to
-
-        self._paths.root.mkdir(parents=True, exist_ok=True)
-        log_file = self._stack.enter_context(write_log_to(self._paths.logs))
-        with lock_root(self._paths.root), NodeView(sys.stderr) as view:
-            view.note("starting TFX")
-            from benchmarks.retrieval.data import BenchmarkData, PreparedExamples
-            from pipelines.local_runner import NodeFailedError, run_pipeline
-            from pipelines.pipeline import create_pipeline
-
-            pipeline = create_pipeline(self._log, self._config, self._paths)
-            view.start([component.id for component in pipeline.components])
-            try:
-                metadata = run_pipeline(pipeline, self._paths, view.update, to_node="Transform")
-            except NodeFailedError as error:
-                raise SystemExit(f"winnow: {error}\nThe whole story: {log_file}") from error
-        ingested, transformed = metadata.outputs("EventIngest"), metadata.outputs("Transform")
-        prepared = PreparedExamples(
-            events_dir=self._log.path,
-            impressions_uri=ingested["impressions"].uri,
-            item_patterns=[f"{ingested['items'].uri}/Split-*/*"],
-            transformed_uri=transformed["transformed_examples"].uri,
-            transform_graph_uri=transformed["transform_graph"].uri,
-        )
-        return BenchmarkData(prepared, self._config.gates.exclude_seen)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.retrieval.data import BenchmarkData, PreparedExamples
+from benchmarks.prepared_examples import PreparedExamples
+from benchmarks.retrieval.data import BenchmarkData
 
 BLOCKS, BLOCK_ITEMS, BLOCK_USERS = 3, 8, 8
 

@@ -122,7 +122,7 @@ class RowSource:
         """
         wanted = {x.name for config in configs for x in select_features(self.features, config)}
         features = tuple(x for x in self.features if x.name in wanted)
-        days = [day for day in self._days if since_ms <= day.number * _DAY_MS < until_ms]
+        days = self._select_days(since_ms, until_ms)
         num_rows, num_clicks = sum(x.num_rows for x in days), sum(x.num_clicks for x in days)
         return TrainingData(
             features=features,
@@ -134,6 +134,13 @@ class RowSource:
             num_rows=num_rows,
             positive_rates=(num_clicks / num_rows, sum(x.num_conversions for x in days) / max(num_clicks, 1)),
         )
+
+    def count_rows(self, since_ms: int = 0, until_ms: int = 2**62) -> int:
+        """Training rows of the days from one midnight to another."""
+        return sum(day.num_rows for day in self._select_days(since_ms, until_ms))
+
+    def _select_days(self, since_ms: int, until_ms: int) -> list["_Day"]:
+        return [day for day in self._days if since_ms <= day.number * _DAY_MS < until_ms]
 
     def open(self, split: str, features: Sequence[EncodedFeature]) -> tf.data.Dataset:
         """The requests of a split with some of the features, see `make_requests`."""

@@ -1,0 +1,113 @@
+"""The scorers that the study trains: control, teachers, and students of every form.
+
+TensorFlow is not imported here: a study whose results are all there reads this list and nothing else.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+from trainers.losses.distillation_config import DistillationLossConfig
+from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
+
+CONTROL = "control"
+CONTROL_ALL_DAYS = "control, all days"
+TEACHER = "teacher"
+TEACHER_ALL_DAYS = "teacher, all days"
+STUDENT = "pfd+md"
+LEAK = "leaking"
+LEAKING_TEACHER = f"teacher, {LEAK}"
+JOINT_ALL_BUT_USER_ID = "joint, share all but user id"
+
+
+@dataclasses.dataclass(frozen=True)
+class ScorerSpec:
+    """One row of the table.
+
+    Attributes:
+      name: what the row is called.
+      days: `late` are the student's days, `early` its two-stage teacher's, `all` both.
+      student: of a control or student.
+      teacher: of a teacher, or of a student trained along with one.
+      taught_by: the row that is the frozen teacher of a two-stage student.
+      distillation: what a student learns.
+      leaks: whether the teacher is told how long the user looked, which tells it the label.
+      note: what a reader must know to read the row.
+    """
+
+    name: str
+    days: Literal["early", "late", "all"]
+    student: StudentConfig | None = None
+    teacher: TeacherConfig | None = None
+    taught_by: str | None = None
+    distillation: DistillationConfig | None = None
+    leaks: bool = False
+    note: str = ""
+
+    @property
+    def is_student(self) -> bool:
+        """Whether it learns from a teacher."""
+        return self.distillation is not None
+
+
+def list_scorers(
+    student: StudentConfig, teacher: TeacherConfig, distillation: DistillationConfig, *, full: bool
+) -> list[ScorerSpec]:
+    """The table's rows, each teacher before its students.
+
+    Args:
+      student: of control and students.
+      teacher: its form is replaced row by row.
+      distillation: what the row `STUDENT` learns; the others change one thing of it.
+      full: whether the whole grid is trained.
+    """
+    distillation = dataclasses.replace(distillation, mode="two_stage", sharing="none")
+
+    def teach(name: str, days: Any = "early", **changes: Any) -> ScorerSpec:
+        leaks = changes.pop("leaks", False)
+        return ScorerSpec(name, days, teacher=dataclasses.replace(teacher, **changes), leaks=leaks)
+
+    def learn(name: str, taught_by: str = TEACHER, note: str = "", **changes: Any) -> ScorerSpec:
+        config = dataclasses.replace(distillation, **changes)
+        return ScorerSpec(name, "late", student, taught_by=taught_by, distillation=config, note=note)
+
+    def join(name: str, note: str = "", **changes: Any) -> ScorerSpec:
+        config = dataclasses.replace(distillation, mode="joint", **changes)
+        return ScorerSpec(name, "all", student, teacher, distillation=config, note=note)
+
+    def alone(form: Any, **parameters: Any) -> dict[str, Any]:
+        return {"losses": (DistillationLossConfig(form, **parameters),)}
+
+    def beside_logits(form: Any) -> dict[str, Any]:
+        return {"losses": (DistillationLossConfig("logits"), DistillationLossConfig(form, weight=0.1))}
+
+    rows = [
+        ScorerSpec(CONTROL, "late", student),
+        ScorerSpec(CONTROL_ALL_DAYS, "all", student, note="trained on the teacher's days too"),
+        teach(TEACHER),
+        learn(STUDENT),
+        teach("teacher, md", form="md"),
+        learn("md", "teacher, md"),
+        teach("teacher, pfd", form="pfd"),
+        learn("pfd", "teacher, pfd"),
+        teach(LEAKING_TEACHER, leaks=True),
+        learn(f"pfd+md, {LEAK}", LEAKING_TEACHER),
+        learn("pairwise ranking", **alone("pairwise_ranking")),
+        learn("listwise ranking", **alone("listwise_ranking")),
+        learn("hidden layer", **beside_logits("hidden")),
+        join("joint, share none"),
+        join("joint, share all", sharing="all"),
+        join(JOINT_ALL_BUT_USER_ID, sharing="all_but_user_id"),
+    ]
+    if full:
+        rows += [
+            teach(TEACHER_ALL_DAYS, "all"),
+            *(learn(f"λ = {weight:g}", weight=weight) for weight in (0.25, 0.75, 1.0)),
+            *(
+                learn(f"T = {t}", losses=(DistillationLossConfig("logits", temperature=t),))
+                for t in (2.0, 5.0)
+            ),
+            learn("pointwise ranking", **alone("pointwise_ranking", top_k=3)),
+            learn("contrastive", **beside_logits("contrastive")),
+            join("rocket launching", sharing="all", **alone("rocket_launching")),
+        ]
+    return rows

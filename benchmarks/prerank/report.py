@@ -1,0 +1,69 @@
+"""The study as a table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.prerank.models import CONTROL, LEAK, LEAKING_TEACHER, STUDENT
+
+SYNTHETIC = "These events are synthetic: simulated, not observed."
+
+
+def print_report(summary: Mapping[str, Any]) -> None:
+    """Prints the protocol, the table and what it says of a teacher that knows too much."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    protocol = summary["protocol"]
+    console.print(describe_protocol(protocol))
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in ("model", "AUC", "GAUC", "gain over control", "of the gap", "cost"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in summary["rows"]:
+        sd = "" if row["auc_sd"] is None else f" ±{row['auc_sd']:.4f}"
+        gain = share = ""
+        if row["gain"] is not None:
+            gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
+        if row["gap_share"] is not None:
+            share = f"{row['gap_share']:.0%}"
+        cost = f"{row['cost_ratio']:.2f}"
+        table.add_row(row["name"], f"{row['auc_mean']:.4f}{sd}", f"{row['gauc_mean']:.4f}", gain, share, cost)
+    console.print(table)
+    console.print(
+        "gain: difference in AUC, with its 95% interval by a paired bootstrap over users; of the gap: "
+        "between control and teacher; cost: of training on a row, relative to the control, in seconds of the "
+        "processor, with a frozen teacher's own training."
+    )
+    for line in describe_findings(summary):
+        console.print(line)
+
+
+def describe_protocol(protocol: Mapping[str, Any]) -> str:
+    """What was measured on, in a few lines."""
+    rows = protocol["train_rows"]
+    lines = [
+        f"{protocol['source']}: AUC of clicks on {protocol['test_rows']:,} shown rows of "
+        f"{protocol['test_users']:,} users in the last days; split by time, seeds "
+        f"{', '.join(map(str, protocol['seeds']))}.",
+        f"Trained on {rows['late']:,} rows; two-stage teachers on {rows['early']:,} earlier ones, joint ones "
+        f"and 'all days' on all {rows['all']:,}. GAUC is of {protocol['gauc_kept_users']:.0%} of the users "
+        f"({protocol['gauc_kept_rows']:.0%} of the rows), who have both classes.",
+    ]
+    if protocol["oracle_auc"] is not None:
+        lines.append(f"The ceiling: the simulator's own probabilities have AUC {protocol['oracle_auc']:.4f}.")
+    if protocol["synthetic"]:
+        lines.append(SYNTHETIC)
+    return "\n".join(lines)
+
+
+def describe_findings(summary: Mapping[str, Any]) -> list[str]:
+    """What the table says of the control, the default student and the leaking teacher."""
+    rows = {row["name"]: row for row in summary["rows"]}
+    student, leaking, teacher = rows[STUDENT], rows[f"{STUDENT}, {LEAK}"], rows[LEAKING_TEACHER]
+    helps = "helps less" if leaking["gain"] < student["gain"] else "does not help less here"
+    return [
+        f"{STUDENT}: {student['gain']:+.4f} over {CONTROL}.",
+        f"A teacher that is told how long the user looked, which tells it the label, has AUC "
+        f"{teacher['auc_mean']:.4f} and {helps}: its student gains {leaking['gain']:+.4f}.",
+    ]

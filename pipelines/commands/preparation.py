@@ -1,0 +1,74 @@
+"""What studies of models need first: the pipeline's nodes up to Transform, run on an event log."""
+
+import dataclasses
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from pipelines.root_lock import lock_root
+
+if TYPE_CHECKING:
+    from benchmarks.prepared_examples import PreparedExamples
+    from pipelines.config import RunConfig
+    from pipelines.paths import RunPaths
+    from sources.event_log import EventLog
+
+
+def make_data_key(log: "EventLog", config: "RunConfig") -> dict[str, Any]:
+    """Everything the examples depend on; JSON values."""
+    from pipelines.code_fingerprint import compute_code_fingerprint
+    from schemas.features import ExampleType, load_schema
+
+    source = log.manifest.schema
+    return {
+        "events": log.fingerprint(),
+        "splits": dataclasses.asdict(config.splits),
+        "transform": dataclasses.asdict(config.transform),
+        "schemas": [str(load_schema(source, kind)) for kind in ExampleType],
+        "ingestion": compute_code_fingerprint("components.event_ingest.component", "trainers.preprocessing"),
+    }
+
+
+class Preparation:
+    """Runs the pipeline's nodes up to Transform.
+
+    Args:
+      log: the event log.
+      config: what the run is told.
+      paths: where it runs.
+      stack: keeps what TFX and TensorFlow log away from the terminal until it is closed.
+    """
+
+    def __init__(self, log: "EventLog", config: "RunConfig", paths: "RunPaths", stack: ExitStack):
+        self._log = log
+        self._config = config
+        self._paths = paths
+        self._stack = stack
+
+    def run(self) -> "PreparedExamples":
+        """Runs the nodes, as far as they are not cached; once for a study."""
+        from pipelines.commands.node_view import NodeView
+        from pipelines.run_log import write_log_to
+
+        self._paths.root.mkdir(parents=True, exist_ok=True)
+        log_file = self._stack.enter_context(write_log_to(self._paths.logs))
+        with lock_root(self._paths.root), NodeView(sys.stderr) as view:
+            view.note("starting TFX")
+            from benchmarks.prepared_examples import PreparedExamples
+            from pipelines.local_runner import NodeFailedError, run_pipeline
+            from pipelines.pipeline import create_pipeline
+
+            pipeline = create_pipeline(self._log, self._config, self._paths)
+            view.start([component.id for component in pipeline.components])
+            try:
+                metadata = run_pipeline(pipeline, self._paths, view.update, to_node="Transform")
+            except NodeFailedError as error:
+                raise SystemExit(f"winnow: {error}\nThe whole story: {log_file}") from error
+        ingested, transformed = metadata.outputs("EventIngest"), metadata.outputs("Transform")
+        return PreparedExamples(
+            events_dir=self._log.path,
+            impressions_uri=ingested["impressions"].uri,
+            item_patterns=[f"{ingested['items'].uri}/Split-*/*"],
+            transformed_uri=transformed["transformed_examples"].uri,
+            transform_graph_uri=transformed["transform_graph"].uri,
+        )
