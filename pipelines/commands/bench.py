@@ -1,6 +1,7 @@
 """`winnow bench`: measurements beside what a user would pick instead."""
 
 import functools
+import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -146,6 +147,47 @@ def index(
         save_plot(summary, path)
 
     options.print_json_and_draw(summary, as_json, plot, draw)
+
+
+@app.command("prerank-scoring")
+def prerank_scoring(
+    events: Annotated[
+        Path, typer.Option("--events", help="The event log.", show_default=False, resolve_path=True)
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
+    ] = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    *,
+    candidates: Annotated[int, typer.Option(min=1, help="Candidates of the one user.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often both are asked.")] = 50,
+    as_json: options.Json = False,
+) -> None:
+    """The pre-ranking student, item vectors made beforehand, against its teacher: one user's candidates."""
+    from pipelines import tensorflow_setup  # noqa: F401  (before TensorFlow)
+    from pipelines.config import load_config
+    from pipelines.paths import RunPaths
+    from sources.event_log import EventLog
+
+    settings, paths = load_config(config), RunPaths(root)
+    with ExitStack() as stack:
+        prepared = Preparation(EventLog(events), settings, paths, stack).run()
+        from benchmarks.prerank.scoring import measure_scoring
+
+        result = measure_scoring(
+            prepared,
+            settings.prerank,
+            settings.prerank_teacher,
+            candidates=candidates,
+            rounds=rounds,
+            report=options.say,
+        )
+    for name in ("student", "teacher"):
+        time = result[f"{name}_ms"]
+        typer.echo(f"{name}: {time['p50']:.2f} ms ({time['p25']:.2f} to {time['p75']:.2f}, middle half)")
+    typer.echo(f"the student scores {candidates:,} candidates {result['ratio']:.1f} times as fast")
+    if as_json:
+        typer.echo(json.dumps(result))
 
 
 for name, description in bench_movielens.DESCRIPTIONS.items():
