@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from pipelines.commands import ask, bench, import_sources, lineage, run, serve, simulate
+from pipelines.commands import ask, bench, distill_study, import_sources, lineage, run, serve, simulate
 
 _FULL = ". Free some space, or choose another place."
 _FORBIDDEN = ". Expected a place that may be read and written; change its permissions, or choose another."
@@ -34,9 +34,11 @@ app = typer.Typer(
 app.command("simulate")(simulate.simulate)
 app.command("run")(run.run)
 app.command("recommend")(ask.recommend)
+app.command("prerank")(ask.prerank)
 app.command("similar")(ask.similar)
 app.command("serve")(serve.serve)
 app.command("lineage")(lineage.lineage)
+app.command("distill-study")(distill_study.distill_study)
 app.add_typer(import_sources.app, name="import")
 app.add_typer(bench.app, name="bench")
 

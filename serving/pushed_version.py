@@ -1,4 +1,4 @@
-"""Answers from a pushed version, in this process: what `winnow recommend` and `winnow similar` call."""
+"""Answers from a pushed version, in this process: what `winnow recommend`, `prerank` and `similar` call."""
 
 import dataclasses
 import datetime as dt
@@ -13,15 +13,16 @@ from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the
 
 from components.event_ingest import tables
 from components.event_ingest.examples import encode_examples
+from components.funnel_builder.prerank_package import CANDIDATES, PRERANK_EXAMPLES_SIGNATURE
 from components.index_builder.package import EXCLUDE, RECOMMEND_EXAMPLES_SIGNATURE, SCORES, SIMILAR_SIGNATURE
 from components.live_model import find_live_version, live_folders
 from schemas import features as f
 from sources.event_log import IMPRESSIONS_DIR, EventLog
-from trainers.retrieval.export import EXAMPLES
+from trainers.raw_features import EXAMPLES
 
 
 class NothingPushedError(LookupError):
-    """There is no live version."""
+    """There is no live version, or not one that has what is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,14 @@ class ScoredItem:
 
     item_id: str
     score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedItem:
+    """A candidate and the student's probabilities of each task, most likely clicked first."""
+
+    item_id: str
+    probabilities: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +99,27 @@ class PushedVersion:
             **{EXAMPLES: tf.constant([example]), EXCLUDE: _row(exclude)}
         )
         return _read_answer(answer, k)
+
+    def prerank(self, example: bytes, candidates: Sequence[str], k: int) -> list[RankedItem]:
+        """The k candidates most likely to be clicked; what the catalogue lacks is left out.
+
+        Raises:
+          NothingPushedError: if the version is of before there was pre-ranking.
+        """
+        if PRERANK_EXAMPLES_SIGNATURE not in self._model.signatures:
+            raise NothingPushedError(
+                f"version {self.version} has no pre-ranking; `winnow run` pushes one that has"
+            )
+        answer = self._model.signatures[PRERANK_EXAMPLES_SIGNATURE](
+            **{EXAMPLES: tf.constant([example]), CANDIDATES: _row(candidates)}
+        )
+        columns = {name: values[0].numpy()[:k].tolist() for name, values in answer.items()}
+        item_ids = columns.pop(f.ITEM_ID)
+        return [
+            RankedItem(item.decode(), {task: values[place] for task, values in columns.items()})
+            for place, item in enumerate(item_ids)
+            if item
+        ]
 
     def similar(self, item_id: str, k: int) -> list[ScoredItem]:
         """The k items most likely to be clicked after an item; none for one that the catalogue lacks."""

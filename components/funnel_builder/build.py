@@ -13,7 +13,8 @@ from components.funnel_builder.prerank_package import FunnelPackage
 from components.index_builder.build import BRUTE_FORCE, FLAVOURS, IDS_FILE, embed_items, package_dir
 from components.index_builder.package import load_package
 from components.privileged_check import find_privileged_inputs
-from trainers.retrieval import export
+from trainers.prerank.export import ITEM_SIGNATURE
+from trainers.raw_features import EXTRA_DIR
 
 
 def build_funnel(
@@ -41,7 +42,7 @@ def build_funnel(
     exact_dir = package_dir(retrieval_dir, BRUTE_FORCE)
     check_transform_assets(exact_dir, student_dir)
     student = load_package(student_dir)
-    item_ids, vectors = embed_items(student, export.ITEM_SIGNATURE, item_patterns)
+    item_ids, vectors = embed_items(student, ITEM_SIGNATURE, item_patterns)
     ids_file = os.path.join(exact_dir, "assets", IDS_FILE)
     check_catalogue(ids_file, item_ids)
     with contextlib.ExitStack() as on_failure:
@@ -51,7 +52,7 @@ def build_funnel(
             package = FunnelPackage(load_package(source), student, item_ids, vectors, depth, ids_file)
             package.save(target)
             # What a warm start needs travels with what is pushed.
-            shutil.copytree(os.path.join(source, export.EXTRA_DIR), os.path.join(target, export.EXTRA_DIR))
+            shutil.copytree(os.path.join(source, EXTRA_DIR), os.path.join(target, EXTRA_DIR))
             check_privileged(target, privileged_names)
         on_failure.pop_all()
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from components.index_builder.package import check_histories, check_rows
 from schemas import features as f
-from trainers.retrieval.export import EXAMPLES, VECTORS
+from trainers.prerank import export
+from trainers.raw_features import EXAMPLES
 
 PRERANK_SIGNATURE = "prerank"
 PRERANK_EXAMPLES_SIGNATURE = "prerank_examples"
@@ -23,9 +24,9 @@ class FunnelPackage(tf.Module):
 
     Args:
       retrieval: a flavour's package, loaded; see `RetrievalPackage`.
-      student: the pre-ranking student's SavedModel, loaded; of width W, one vector per task side by side.
+      student: the pre-ranking student's SavedModel, loaded; see `trainers.prerank.export.ServedStudent`.
       item_ids: [N] the catalogue.
-      item_vectors: [N, W] the student's, in the same order.
+      item_vectors: [N, W] the student's, in the same order; the vectors of all tasks side by side.
       depth: items returned at most.
       ids_file: a file with the ids, line by line; becomes an asset.
     """
@@ -75,7 +76,9 @@ class FunnelPackage(tf.Module):
         rows = tf.sort(tf.cast(self._rows.lookup(candidates), tf.int32), axis=1)
         is_first = tf.concat([tf.ones_like(rows[:, :1], tf.bool), rows[:, 1:] != rows[:, :-1]], axis=1)
         vectors = tf.gather(self._item_vectors, tf.maximum(rows, 0))
-        scored = self._student.signatures["score_vectors"](user_vectors=user_vectors, item_vectors=vectors)
+        scored = self._student.signatures[export.SCORE_VECTORS_SIGNATURE](
+            **{export.USER_VECTORS: user_vectors, export.ITEM_VECTORS: vectors}
+        )
         clicked = scored[f.CLICKED]
         usable = (rows >= 0) & is_first & ~tf.math.is_nan(clicked)
         masked = {task: tf.where(usable, x, x.dtype.min) for task, x in scored.items()}
@@ -94,12 +97,12 @@ class FunnelPackage(tf.Module):
         """Candidates [B, M] ranked for serialized tf.Examples [B] with the query features."""
         rows = {EXAMPLES: examples, CANDIDATES: candidate_item_id}
         with tf.control_dependencies([check_rows(rows), _check_candidates(candidate_item_id)]):
-            users = self._student.signatures["user_vector"](examples=examples)
-            return self._answer(users[VECTORS], candidate_item_id)
+            users = self._student.signatures[export.USER_SIGNATURE](examples=examples)
+            return self._answer(users[export.VECTORS], candidate_item_id)
 
     def from_raw(self) -> tf.types.experimental.ConcreteFunction:
-        """The signature for JSON clients: dense raw features, see `ServedTowers.query_vector_raw`."""
-        user_vector = self._student.signatures["user_vector_raw"]
+        """The signature for JSON clients: dense raw features, see `RawFeatures.dense_signature`."""
+        user_vector = self._student.signatures[export.USER_RAW_SIGNATURE]
         signature = dict(user_vector.structured_input_signature[1])
         signature[CANDIDATES] = tf.TensorSpec([None, None], tf.string, CANDIDATES)
 
@@ -109,7 +112,7 @@ class FunnelPackage(tf.Module):
             checks = [check_rows(inputs), check_histories(inputs), _check_candidates(candidates)]
             with tf.control_dependencies(checks):
                 users = user_vector(**{name: x for name, x in inputs.items() if name != CANDIDATES})
-                return self._answer(users[VECTORS], candidates)
+                return self._answer(users[export.VECTORS], candidates)
 
         return answer.get_concrete_function(**signature)
 
@@ -119,8 +122,8 @@ class FunnelPackage(tf.Module):
             **self._retrieval.signatures,
             PRERANK_SIGNATURE: self.from_raw(),
             PRERANK_EXAMPLES_SIGNATURE: self.from_examples,
-            PRERANK_SCORE_SIGNATURE: self._student.signatures["score_examples"],
-            PRERANK_USER_SIGNATURE: self._student.signatures["user_vector"],
+            PRERANK_SCORE_SIGNATURE: self._student.signatures[export.SCORE_SIGNATURE],
+            PRERANK_USER_SIGNATURE: self._student.signatures[export.USER_SIGNATURE],
         }
         options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
         tf.saved_model.save(self, path, signatures=signatures, options=options)

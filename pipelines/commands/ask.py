@@ -1,7 +1,7 @@
-"""`winnow recommend` and `winnow similar`: answers from the pushed version."""
+"""`winnow recommend`, `winnow prerank` and `winnow similar`: answers from the pushed version."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,18 +11,22 @@ from pipelines.commands.console import JsonOption
 from pipelines.commands.run import DEFAULT_ROOT, RootOption
 
 if TYPE_CHECKING:
-    from serving.pushed_version import PushedVersion, ScoredItem
+    from serving.pushed_version import PushedVersion, UserState
     from sources.event_log import EventLog
 
-CountOption = Annotated[int, typer.Option("--k", min=1, max=500, help="How many items.")]
+MAX_COUNT = 500
+CountOption = Annotated[int, typer.Option("--k", min=1, max=MAX_COUNT, help="How many items.")]
 FlavourOption = Annotated[
     str,
     typer.Option("--flavour", help="brute_force (exact) or scann (approximate): which of the two to ask."),
 ]
 
 
+UserOption = Annotated[str, typer.Option("--user", help="The user's id.", show_default=False)]
+
+
 def recommend(
-    user: Annotated[str, typer.Option("--user", help="The user's id.", show_default=False)],
+    user: UserOption,
     k: CountOption = 10,
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen", help="Leave out what the user clicked before.")
@@ -33,15 +37,41 @@ def recommend(
 ) -> None:
     """The best items for a user, with the profile and history of the run's event log."""
     log, pushed = _open(root, flavour)
-    from serving.pushed_version import read_user_state
-
-    state = read_user_state(log, user)
-    if not state.is_known:
-        typer.echo(f"winnow: {user} is not in {log.users_path}; answering for a new user", err=True)
+    state = _read_user(log, user)
     items = pushed.recommend(state.example, state.clicked if exclude_seen else [], k)
     title = f"For {user}, who clicked {len(state.clicked)} items; version {pushed.version}"
     answer = {"user": user, "known": state.is_known, "clicks": len(state.clicked)}
-    _print_items(log, items, title, {**answer, "version": pushed.version}, as_json)
+    scores = {x.item_id: {"score": x.score} for x in items}
+    _print_items(log, scores, title, {**answer, "version": pushed.version}, as_json)
+
+
+def prerank(
+    user: UserOption,
+    item: Annotated[
+        list[str] | None,
+        typer.Option("--item", help="A candidate's id; may repeat. Without: what `recommend` finds."),
+    ] = None,
+    k: CountOption = 10,
+    root: RootOption = DEFAULT_ROOT,
+    flavour: FlavourOption = "brute_force",
+    as_json: JsonOption = False,
+) -> None:
+    """Candidates in the order of pre-ranking, the funnel's second stage: by the probability of a click."""
+    log, pushed = _open(root, flavour)
+    from serving.pushed_version import NothingPushedError
+
+    state = _read_user(log, user)
+    candidates = item or [x.item_id for x in pushed.recommend(state.example, [], MAX_COUNT)]
+    try:
+        items = pushed.prerank(state.example, candidates, k)
+    except NothingPushedError as error:
+        raise SystemExit(f"winnow: {error}") from error
+    if not items:
+        raise typer.BadParameter(f"none of the items is in the catalogue of version {pushed.version}")
+    title = f"Of {len(candidates)} candidates for {user}; version {pushed.version}"
+    answer = {"user": user, "known": state.is_known, "candidates": len(candidates)}
+    probabilities = {x.item_id: x.probabilities for x in items}
+    _print_items(log, probabilities, title, {**answer, "version": pushed.version}, as_json)
 
 
 def similar(
@@ -57,7 +87,8 @@ def similar(
     if not items:
         raise typer.BadParameter(f"{item!r} is not in the catalogue of version {pushed.version}")
     title = f"Clicked after {item}; version {pushed.version}"
-    _print_items(log, items, title, {"item": item, "version": pushed.version}, as_json)
+    scores = {x.item_id: {"score": x.score} for x in items}
+    _print_items(log, scores, title, {"item": item, "version": pushed.version}, as_json)
 
 
 def _open(root: Path, flavour: str) -> tuple["EventLog", "PushedVersion"]:
@@ -82,18 +113,31 @@ def _open(root: Path, flavour: str) -> tuple["EventLog", "PushedVersion"]:
     return log, pushed
 
 
+def _read_user(log: "EventLog", user: str) -> "UserState":
+    from serving.pushed_version import read_user_state
+
+    state = read_user_state(log, user)
+    if not state.is_known:
+        typer.echo(f"winnow: {user} is not in {log.users_path}; answering for a new user", err=True)
+    return state
+
+
 def _print_items(
-    log: "EventLog", items: Sequence["ScoredItem"], title: str, answer: dict[str, Any], as_json: bool
+    log: "EventLog",
+    scores: Mapping[str, Mapping[str, float]],
+    title: str,
+    answer: dict[str, Any],
+    as_json: bool,
 ) -> None:
-    """Prints the items with what the catalogue says of them."""
+    """Prints each item's scores by name, with what the catalogue says of it."""
     import pyarrow as pa
 
     from components.event_ingest.tables import read_rows
     from schemas import features as f
 
-    rows = read_rows(str(log.items_path), f.ITEM_ID, pa.array([item.item_id for item in items], pa.string()))
+    rows = read_rows(str(log.items_path), f.ITEM_ID, pa.array(list(scores), pa.string()))
     about = {row[f.ITEM_ID]: row for row in rows.select([f.ITEM_ID, f.TITLE, f.CATEGORY]).to_pylist()}
-    answer["items"] = [{**about.get(x.item_id, {f.ITEM_ID: x.item_id}), "score": x.score} for x in items]
+    answer["items"] = [{**about.get(item, {f.ITEM_ID: item}), **scores[item]} for item in scores]
     if as_json:
         typer.echo(json.dumps(answer))
         return
@@ -105,10 +149,12 @@ def _print_items(
     table.add_column("", justify="right")
     for name in ("item", "title", "category"):
         table.add_column(name)
-    table.add_column("score", justify="right")
+    for name in next(iter(scores.values()), {}):
+        table.add_column(name, justify="right")
     for number, row in enumerate(answer["items"], start=1):
         title, category = row.get(f.TITLE, ""), row.get(f.CATEGORY, "")
-        table.add_row(str(number), row[f.ITEM_ID], title, category, f"{row['score']:.4f}")
+        values = [f"{value:.4f}" for value in scores[row[f.ITEM_ID]].values()]
+        table.add_row(str(number), row[f.ITEM_ID], title, category, *values)
     Console(markup=False, highlight=False).print(table)
     if log.manifest.synthetic:
         typer.echo("The catalogue is synthetic: simulated, not observed.")

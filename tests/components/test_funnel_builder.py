@@ -11,6 +11,7 @@ from components.funnel_builder.prerank_package import MAX_CANDIDATES, MAX_PAIRS
 from components.index_builder.build import FLAVOURS, IDS_FILE, build_packages, package_dir
 from components.index_builder.package import MAX_ROWS
 from schemas import features as f
+from trainers.prerank import export as student_export
 from trainers.retrieval import export
 
 NUM_ITEMS = 60
@@ -50,8 +51,8 @@ class Student(Stored):
 
     @tf.function(
         input_signature=[
-            tf.TensorSpec([None, 6], tf.float32, "user_vectors"),
-            tf.TensorSpec([None, None, 6], tf.float32, "item_vectors"),
+            tf.TensorSpec([None, 6], tf.float32, student_export.USER_VECTORS),
+            tf.TensorSpec([None, None, 6], tf.float32, student_export.ITEM_VECTORS),
         ]
     )
     def score_vectors(self, user_vectors, item_vectors):
@@ -79,11 +80,11 @@ class Student(Stored):
 
     def save(self, path, **changed):
         signatures = {
-            "user_vector": self.vectors("user"),
-            "user_vector_raw": self.raw("user"),
-            "item_vector": self.vectors("item", with_id=True),
-            "score_vectors": self.score_vectors,
-            "score_examples": self.score_examples,
+            student_export.USER_SIGNATURE: self.vectors("user"),
+            student_export.USER_RAW_SIGNATURE: self.raw("user"),
+            student_export.ITEM_SIGNATURE: self.vectors("item", with_id=True),
+            student_export.SCORE_VECTORS_SIGNATURE: self.score_vectors,
+            student_export.SCORE_SIGNATURE: self.score_examples,
         }
         tf.saved_model.save(self, str(path), signatures={**signatures, **changed})
 

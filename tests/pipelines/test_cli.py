@@ -296,7 +296,7 @@ def test_what_was_stopped_is_not_called_a_defect(monkeypatch, capsys, number, wr
     "arguments",
     [
         *([], ["simulate"], ["import"], ["import", "movielens"], ["import", "amazon"], ["import", "events"]),
-        *(["run"], ["recommend"], ["similar"], ["serve"], ["lineage"], ["bench"]),
+        *(["run"], ["recommend"], ["prerank"], ["similar"], ["serve"], ["lineage"], ["bench"]),
         *(["bench", "retrieval"], ["bench", "index"]),
         *(["bench", "movielens-tutorial"], ["bench", "leave-last-out"]),
     ],

@@ -33,6 +33,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
 from components.event_ingest import ingest
+from components.funnel_builder.build import build_funnel
 from components.index_builder.build import build_packages
 from components.live_model import live_folders
 from components.version_pusher import push_version
@@ -43,6 +44,10 @@ from serving.model_server.server import ModelServer
 from sources.event_log import ITEMS_FILE
 from sources.marketplace import MarketplaceConfig, simulate
 from trainers.preprocessing import encoded_features, preprocessing_fn
+from trainers.prerank.config import TASKS, StudentConfig
+from trainers.prerank.export import export_student
+from trainers.prerank.feature_choice import select_features
+from trainers.prerank.model import TwoTowerStudent
 from trainers.retrieval.config import RetrievalConfig
 from trainers.retrieval.data import collect_items, make_rows, select_positives
 from trainers.retrieval.export import export_towers
@@ -55,19 +60,23 @@ TYPES = (tf.bool, *INTEGERS, tf.float32, tf.float64, tf.string)
 
 @dataclasses.dataclass(frozen=True)
 class Pushed:
-    """A retrieval model of a small simulated marketplace, pushed.
+    """The models of a small simulated marketplace, pushed.
 
     Attributes:
       directory: the push destination.
       version: what was pushed.
       test_examples: the raw impression examples [N] of the test split.
-      item_ids: the catalogue.
+      items: the raw item examples: the catalogue.
+      item_ids: their ids.
+      student_dir: the pre-ranking student's SavedModel, which the package was built of.
     """
 
     directory: Path
     version: str
     test_examples: list[bytes]
+    items: list[bytes]
     item_ids: list[bytes]
+    student_dir: str
 
     def load(self, flavour):
         """The signatures of the pushed SavedModel, in this process: the offline answers."""
@@ -76,7 +85,7 @@ class Pushed:
 
 @pytest.fixture(scope="session")
 def pushed(tmp_path_factory):
-    """Simulates, ingests, transforms, makes a model of random weights, exports, packages, pushes."""
+    """Simulates, ingests, transforms, makes models of random weights, exports, packages, pushes."""
     folder = tmp_path_factory.mktemp("pushed")
     size = MarketplaceConfig(
         num_users=60, num_items=150, num_shops=60, num_days=4, requests_per_user_day=2, page_size=5
@@ -87,19 +96,29 @@ def pushed(tmp_path_factory):
     ingest.ingest_events(str(folder / "events"), uris, ingest.SplitFractions(0.25, 0.25), beam.Pipeline())
     impressions = uris[f.ExampleType.IMPRESSION.value]
     transform = fit_transform(f"{impressions}/Split-train/*.gz", folder)
-    model = make_model(transform, f"{folder}/transformed*.gz")
-    export_towers(model, transform, str(folder / "towers"), {})
+    towers_dir, student_dir = str(folder / "towers"), str(folder / "student")
+    rows = f"{folder}/transformed*.gz"
+    export_towers(make_model(transform, rows), transform, towers_dir, {})
+    export_student(make_student(transform, rows), transform, student_dir)
     items = [f"{uris[f.ExampleType.ITEM.value]}/*/*.gz"]
     build_packages(
-        *(str(folder / "towers"), "", items, [f"{impressions}/Split-eval/*.gz"]),
-        *(str(folder / "packages"), str(folder / "report"), 100, 0.99),
+        *(towers_dir, "", items, [f"{impressions}/Split-eval/*.gz"]),
+        *(str(folder / "retrieval"), str(folder / "report"), 100, 0.99),
     )
-    version = push_version(str(folder / "packages"), str(folder / "serving"))
+    packages = str(folder / "packages")
+    build_funnel(str(folder / "retrieval"), student_dir, items, packages, 50, privileged_names())
+    version = push_version(packages, str(folder / "serving"))
     test_examples = read(f"{impressions}/Split-test/*.gz")
-    item_ids = [
-        tf.train.Example.FromString(x).features.feature[f.ITEM_ID].bytes_list.value[0] for x in read(*items)
+    item_examples = read(*items)
+    ids = [
+        tf.train.Example.FromString(x).features.feature[f.ITEM_ID].bytes_list.value[0] for x in item_examples
     ]
-    return Pushed(folder / "serving", version, test_examples, item_ids)
+    return Pushed(folder / "serving", version, test_examples, item_examples, ids, student_dir)
+
+
+def privileged_names():
+    schema = f.load_schema("marketplace", f.ExampleType.IMPRESSION)
+    return [x.name for x in f.read_features(schema, f.Role.PRIVILEGED, f.Role.PRIVILEGED_POST_EVENT)]
 
 
 def leave_out_brands(path):
@@ -146,15 +165,31 @@ def fit_transform(pattern, folder):
 def make_model(transform, pattern):
     """A model whose weights are random and large: a training this short would leave most near zero."""
     tf.keras.utils.set_random_seed(3)
-    features = encoded_features(transform, f.Role.QUERY, f.Role.CANDIDATE)
+    features = encoded_features(transform)
     rows = make_rows([pattern], transform.transformed_feature_spec(), features)
     items = collect_items(rows, features)
     config = RetrievalConfig(embedding_dim=8, output_dim=8, num_uniform_negatives=32)
     model = RetrievalModel(features, items.catalogue, items.positive_share, config)
     model.compute_loss(next(iter(select_positives(rows))))  # creates the variables
-    for variable in model.trainable_variables:
-        variable.assign(tf.random.normal(variable.shape, stddev=0.4))
+    draw(model.trainable_variables)
     return model
+
+
+def make_student(transform, pattern):
+    """A pre-ranking student of both tasks, made likewise."""
+    tf.keras.utils.set_random_seed(4)
+    config = StudentConfig(tasks=TASKS, embedding_dim=8, hidden_dims=(16,), output_dim=8)
+    features = select_features(encoded_features(transform), config)
+    student = TwoTowerStudent(features, config, positive_rates=(0.1, 0.3))
+    row = next(iter(make_rows([pattern], transform.transformed_feature_spec(), features)))
+    student.user_vectors(row), student.item_vectors(row)  # creates the variables
+    draw(x for x in student.trainable_variables if x.shape.rank > 1)  # the scale stays what it starts from
+    return student
+
+
+def draw(variables):
+    for variable in variables:
+        variable.assign(tf.random.normal(variable.shape, stddev=0.4))
 
 
 class Toy(tf.Module):

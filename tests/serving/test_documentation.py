@@ -26,7 +26,7 @@ def code_blocks(begin):
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_every_curl_command_is_answered(pushed_server):
     commands = [x for block in code_blocks("curl") for x in re.split(r"\n(?=curl )", block)]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for shown in commands:
         command = shown.replace(":8501/", f":{pushed_server.rest_port}/")
         command = command.replace("curl ", "curl --noproxy '*' --silent ")
@@ -36,6 +36,10 @@ def test_every_curl_command_is_answered(pushed_server):
         if "recommend" in command:
             assert len(answer["predictions"][0]["item_id"]) == 100
             assert not {"i000001", "i000002"} & set(answer["predictions"][0]["item_id"])
+        if "prerank" in command:
+            (row,) = answer["predictions"]
+            assert set(row["item_id"]) == {"i000003", "i000004", "i000005", "i000006"}
+            assert row["clicked"] == sorted(row["clicked"], reverse=True)
 
 
 def test_the_grpc_client_is_answered(pushed, pushed_server):
