@@ -21,16 +21,15 @@ class ScorerConfig(TowersShape):
 
     # Architecture
     embedding_dim: Positive = 32
-    hidden_dims: tuple[Positive, ...] = (64,)
     output_dim: Positive = 32
     num_history_heads: Positive = 2
 
     # Training
     batch_size: Positive = 1024  # shown rows, of whole requests
-    max_epochs: Positive = 6
-    patience_epochs: Positive = 2  # without a better log loss on the evaluation split
+    max_epochs: Positive = 4
+    patience_epochs: Positive = 1  # without a better log loss on the evaluation split
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05  # decoupled (AdamW), so times the learning rate
+    weight_decay: Annotated[float, Field(ge=0)] = 0.5  # decoupled (AdamW), so times the learning rate
     weight_averaging: Fraction = 0.99  # momentum of the weights' moving average, which is what is kept
     dropout: Fraction = 0.2
     query_dropout: Fraction = 0.3
@@ -61,6 +60,7 @@ class TeacherConfig(ScorerConfig):
     form: Literal["md", "pfd", "pfd_md"] = "pfd_md"
     # Of the MLP; the last is the hidden layer that may be distilled
     deep_dims: tuple[Positive, ...] = (128, 64)
+    max_epochs: Positive = 2  # what it sees more it learns by heart
     # Oldest share of the training split's days that a two-stage teacher learns from; the student has the rest
     days_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
@@ -78,7 +78,7 @@ class DistillationConfig:
     """
 
     mode: Literal["two_stage", "joint"] = "two_stage"
-    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.9
     losses: tuple[DistillationLossConfig, ...] = (DistillationLossConfig("logits"),)
     sharing: Literal["none", "all", "all_but_user_id"] = "none"
     warm_up_fraction: Fraction = 0.1

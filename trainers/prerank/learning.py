@@ -79,7 +79,7 @@ class Distillation(ScorerTraining):
         self._weight = config.weight
         self._soft_on_every_row = soft_on_every_row
         self._warm_up_steps = warm_up_steps
-        self._losses = build_losses(config.losses)
+        self._forms = build_losses(config.losses)
         # Of several targets, each has its own share of λ; see `MultiTargetKL`.
         shares = [loss.soft_weights for loss in config.losses if loss.soft_weights]
         self._shares = shares[0] if shares else (1.0,) * student.num_tasks
@@ -103,7 +103,7 @@ class Distillation(ScorerTraining):
             student_hidden=scores.hidden,
             teacher_hidden=taught.hidden,
         )
-        soft = tf.add_n([share * loss(signals) for share, loss in self._losses])
+        soft = tf.add_n([share * loss(signals) for share, loss in self._forms])
         weight = compute_distillation_weight(self.optimizer.iterations, self._warm_up_steps, self._weight)
         hard = compute_hard_loss(
             scores.logits, labels, mask, [1.0 - weight * share for share in self._shares]
