@@ -20,8 +20,6 @@ class ScorerConfig(TowersShape):
     tasks: tuple[Task, ...] = ("clicked",)
 
     # Architecture
-    embedding_dim: Positive = 32
-    output_dim: Positive = 32
     num_history_heads: Positive = 2
 
     # Training
