@@ -18,6 +18,7 @@ from components.live_model import CONTENT_PROPERTY, compute_content_hash, packag
 def FunnelGate(
     packages: InputArtifact[Model],
     retrieval: InputArtifact[GateReport],
+    prerank: InputArtifact[GateReport],
     blessing: OutputArtifact[ModelBlessing],
     report: OutputArtifact[GateReport],
     code_fingerprint: Parameter[str],
@@ -27,11 +28,12 @@ def FunnelGate(
     Args:
       packages: the candidate.
       retrieval: the checks of the retrieval stage.
+      prerank: the checks of pre-ranking.
       blessing: `blessed` is 1 or 0, as TFX's Pusher reads it, and `CONTENT_PROPERTY` is what was judged.
       report: the checks of all stages.
       code_fingerprint: see `pipelines.code_fingerprint`.
     """
-    bless(packages, {"retrieval": retrieval}, blessing, report)
+    bless(packages, {"retrieval": retrieval, "prerank": prerank}, blessing, report)
 
 
 def bless(packages: Artifact, stages: Mapping[str, Artifact], blessing: Artifact, report: Artifact) -> None:

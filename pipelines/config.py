@@ -72,7 +72,7 @@ class IndexConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GateConfig:
-    """What the retrieval model must reach on the test split to be pushed."""
+    """What the models must reach on the test split to be pushed."""
 
     min_recall_100: Fraction = 0.02
     live_tolerance: Annotated[float, Field(ge=0)] = 0.02  # recall@100 it may lose against what is live
@@ -81,6 +81,11 @@ class GateConfig:
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # one-sided, of the paired bootstrap
     bootstrap_samples: Positive = 2000
     exclude_seen: bool = True  # rank without what the user clicked before
+    # Of pre-ranking: AUC on the shown rows
+    min_auc: Fraction = 0.55
+    control_tolerance: Annotated[float, Field(ge=0)] = 0.005  # it may lose against no teacher
+    live_auc_tolerance: Annotated[float, Field(ge=0)] = 0.01  # and against what is live
+    max_calibration_error: Annotated[float, Field(gt=0)] = 0.5  # |mean prediction / mean label - 1|
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,8 @@ from components.funnel_builder.component import FunnelBuilder
 from components.funnel_gate import FunnelGate
 from components.index_builder.component import IndexBuilder
 from components.live_model import LiveModel, find_live_version
+from components.prerank_evaluator.component import PrerankEvaluator
+from components.prerank_gate import PrerankGate, PrerankThresholds
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_gate import RetrievalGate, RetrievalThresholds
 from components.version_pusher import VersionPusher
@@ -145,13 +147,30 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         live=live_model.outputs["live"],
         evaluation=retrieval_evaluator.outputs["evaluation"],
         index_report=index_builder.outputs["report"],
-        thresholds=json.dumps(dataclasses.asdict(_make_thresholds(config))),
+        thresholds=json.dumps(dataclasses.asdict(_make_retrieval_thresholds(config))),
         code_fingerprint=fingerprint("components.retrieval_gate"),
+    )
+    prerank_evaluator = PrerankEvaluator(
+        student=prerank_student_trainer.outputs["model"],
+        control=prerank_control_trainer.outputs["model"],
+        teacher=prerank_teacher_trainer.outputs["model"],
+        live=live_model.outputs["live"],
+        impressions=ingest.outputs["impressions"],
+        schema=source,
+        code_fingerprint=fingerprint("components.prerank_evaluator.component"),
+    )
+    prerank_gate = PrerankGate(
+        packages=funnel_builder.outputs["packages"],
+        live=live_model.outputs["live"],
+        evaluation=prerank_evaluator.outputs["evaluation"],
+        thresholds=json.dumps(dataclasses.asdict(_make_prerank_thresholds(config))),
+        code_fingerprint=fingerprint("components.prerank_gate"),
     )
     # Pusher takes one blessing: the checks of all stages merge into it here.
     funnel_gate = FunnelGate(
         packages=funnel_builder.outputs["packages"],
         retrieval=retrieval_gate.outputs["report"],
+        prerank=prerank_gate.outputs["report"],
         code_fingerprint=fingerprint("components.funnel_gate"),
     )
     pusher = VersionPusher(
@@ -183,13 +202,15 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             live_model,
             retrieval_evaluator,
             retrieval_gate,
+            prerank_evaluator,
+            prerank_gate,
             funnel_gate,
             pusher,
         ],
     )
 
 
-def _make_thresholds(config: RunConfig) -> RetrievalThresholds:
+def _make_retrieval_thresholds(config: RunConfig) -> RetrievalThresholds:
     gates, index = config.gates, config.index
     return RetrievalThresholds(
         min_recall_100=gates.min_recall_100,
@@ -200,6 +221,11 @@ def _make_thresholds(config: RunConfig) -> RetrievalThresholds:
         min_index_recall=index.min_recall,
         max_index_latency_ms=index.max_latency_ms,
     )
+
+
+def _make_prerank_thresholds(config: RunConfig) -> PrerankThresholds:
+    names = (field.name for field in dataclasses.fields(PrerankThresholds))
+    return PrerankThresholds(**{name: getattr(config.gates, name) for name in names})
 
 
 def _make_validation_nodes(kind: ExampleType, examples: BaseChannel, schema_file: Path) -> list[BaseNode]:

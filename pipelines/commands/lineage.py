@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.run import DEFAULT_ROOT, RootOption, describe_check
+from pipelines.commands.run import DEFAULT_ROOT, RootOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -174,6 +174,8 @@ def _describe(title: "Text", artifact: "Artifact") -> "RenderableType":
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
+
+    from pipelines.commands.run_tables import describe_check
 
     rest = _select_properties(artifact)
     lines = []

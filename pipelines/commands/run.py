@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +11,6 @@ from pipelines.commands.console import JsonOption, show_progress
 from pipelines.root_lock import lock_root
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from pipelines.config import RunConfig
     from pipelines.paths import RunPaths
     from pipelines.run_metadata import RunMetadata
@@ -82,7 +79,7 @@ def _run_nodes(
 
     if events is None:
         events = paths.events
-        _simulate_default(events)
+        simulate_default(events)
     log = EventLog(events)
 
     from pipelines.commands.node_view import NodeView
@@ -122,13 +119,18 @@ def _make_root(paths: "RunPaths") -> None:
         ) from error
 
 
-def _simulate_default(events: Path) -> None:
-    """The embedded default: simulated once, and used again by later runs."""
+def simulate_default(events: Path, **sizes: int) -> None:
+    """The embedded default: simulated once, and used again by later runs.
+
+    Args:
+      events: where it goes.
+      **sizes: of `MarketplaceConfig`, where they shall be others.
+    """
     if events.exists():
         return
     from sources.marketplace import MarketplaceConfig, simulate
 
-    config = MarketplaceConfig()
+    config = MarketplaceConfig(**sizes)  # type: ignore[arg-type]
     with show_progress() as progress:
         simulate(
             config,
@@ -141,6 +143,7 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
     """What the run came to, from ML Metadata."""
     from components.gates import REPORT_FILE
     from components.live_model import find_live_version
+    from components.prerank_evaluator.evaluate import METRICS_FILE as PRERANK_METRICS_FILE
     from components.retrieval_evaluator.evaluate import METRICS_FILE
 
     gate = metadata.read_output("FunnelGate", "report", REPORT_FILE)
@@ -159,68 +162,17 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
         "root": str(paths.root),
         "checks": gate["checks"] if gate else [],
         "metrics": metadata.read_output("RetrievalEvaluator", "evaluation", METRICS_FILE),
+        "prerank_metrics": metadata.read_output("PrerankEvaluator", "evaluation", PRERANK_METRICS_FILE),
     }
 
 
-def _make_metrics_table(title: str, models: dict[str, Any], parts: Sequence[str]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)  # fits 80 columns
-    columns = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
-    for column in ("model", "users", *columns):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for name, slices in models.items():
-        for part in parts:
-            row = slices[part]
-            values = ["-" if row[c] is None else f"{row[c]:.4f}" for c in columns]
-            table.add_row(name if part == "all" else f"  {part}", str(row["users"]), *values)
-    return table
-
-
-def describe_check(check: Mapping[str, Any]) -> tuple[str, str, str]:
-    """The value, the bound and the verdict of a gate's check, as they are printed."""
-    sign = "<=" if check["at_most"] else ">" if check["above"] else ">="
-    verdict = "passed" if check["passed"] else f"FAILED by {float(check['missed_by']):.4f}"
-    return f"{float(check['value']):.4f}", f"{sign} {check['bound']:.4f}", verdict
-
-
 def _print_result(result: dict[str, Any]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
+
+    from pipelines.commands.run_tables import make_tables
 
     console = Console(markup=False, highlight=False)
-    if result["metrics"]:
-        metrics = result["metrics"]
-        seen = "kept"
-        if metrics["exclude_seen"]:
-            seen = f"removed and {metrics['num_repeats']:,} clicks on them not asked"
-        title = (
-            f"Test split: {metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
-            f"{metrics['num_items']:,} items, seen items {seen}; means over users"
-        )
-        parts = ("all", "known_users", "new_users", "new_items")
-        console.print(_make_metrics_table(title, metrics["models"], parts))
-        pairs = metrics["item_to_item"]
-        if pairs is not None:
-            title = (
-                f"Item to item: {pairs['num_queries']:,} of these clicks, less than "
-                f"{pairs['session_gap_seconds']:,} s after another, asked by the item clicked before"
-            )
-            console.print(_make_metrics_table(title, pairs["models"], ("all",)))
-    if result["checks"]:
-        table = Table(
-            box=box.SIMPLE,
-            title="Gates",
-            title_justify="left",
-            caption="against: the lower bound of the mean difference, by paired bootstrap over users",
-            caption_justify="left",
-        )
-        for column in ("stage", "check", "value", "bound", "verdict"):
-            table.add_column(column, justify="right" if column in ("value", "bound") else "left")
-        for check in result["checks"]:
-            table.add_row(check["stage"], check["name"], *describe_check(check))
+    for table in make_tables(result):
         console.print(table)
     failed = [check for check in result["checks"] if not check["passed"]]
     if result["verdict"] == "blocked":

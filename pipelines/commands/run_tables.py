@@ -1,0 +1,101 @@
+"""What `winnow run` prints: the models' metrics and the gates' checks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+_RETRIEVAL_COLUMNS = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
+_PRERANK_COLUMNS = ("auc", "gauc", "log_loss", "calibration")
+
+
+def make_tables(result: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables of a run's result; none of a stage that has not run."""
+    if result["metrics"]:
+        yield from _make_retrieval_tables(result["metrics"])
+    if result["prerank_metrics"]:
+        yield from _make_prerank_tables(result["prerank_metrics"])
+    if result["checks"]:
+        yield _make_gates_table(result["checks"])
+
+
+def describe_check(check: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The value, the bound and the verdict of a gate's check, as they are printed."""
+    sign = "<=" if check["at_most"] else ">" if check["above"] else ">="
+    verdict = "passed" if check["passed"] else f"FAILED by {float(check['missed_by']):.4f}"
+    return f"{float(check['value']):.4f}", f"{sign} {check['bound']:.4f}", verdict
+
+
+def _make_retrieval_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    seen = "kept"
+    if metrics["exclude_seen"]:
+        seen = f"removed and {metrics['num_repeats']:,} clicks on them not asked"
+    title = (
+        f"Test split: {metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
+        f"{metrics['num_items']:,} items, seen items {seen}; means over users"
+    )
+    parts = ("all", "known_users", "new_users", "new_items")
+    rows = [(name, part, slices[part]) for name, slices in metrics["models"].items() for part in parts]
+    yield _make_metrics_table(title, "users", _RETRIEVAL_COLUMNS, rows)
+    pairs = metrics["item_to_item"]
+    if pairs is not None:
+        title = (
+            f"Item to item: {pairs['num_queries']:,} of these clicks, less than "
+            f"{pairs['session_gap_seconds']:,} s after another, asked by the item clicked before"
+        )
+        yield _make_metrics_table(title, "users", _RETRIEVAL_COLUMNS, _take_all(pairs["models"]))
+
+
+def _make_prerank_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+    """Of the first model, the candidate, by slice too."""
+    title = (
+        f"Pre-ranking: {metrics['num_rows']:,} shown rows of {metrics['num_users']:,} users in "
+        f"{metrics['num_requests']:,} requests; {metrics['dropped_users_share']:.0%} of the users, with "
+        f"{metrics['dropped_rows_share']:.0%} of the rows, have rows of one class and no part in gauc"
+    )
+    (candidate, slices), *others = metrics["models"].items()
+    rows = [(candidate, part, row) for part, row in slices.items()]
+    yield _make_metrics_table(title, "rows", _PRERANK_COLUMNS, rows + _take_all(dict(others)))
+    if metrics["converted"]:
+        title = "Conversions of the clicked rows"
+        yield _make_metrics_table(title, "rows", _PRERANK_COLUMNS, _take_all(metrics["converted"]))
+
+
+def _take_all(models: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    return [(name, "all", slices["all"]) for name, slices in models.items()]
+
+
+def _make_metrics_table(
+    title: str, count: str, columns: Sequence[str], rows: Sequence[tuple[str, str, Mapping[str, Any]]]
+) -> Table:
+    """A row for each model and slice; fits 80 columns.
+
+    Args:
+      title: what was measured on what.
+      count: of what the metrics are.
+      columns: the metrics.
+      rows: model, slice and their values; "all" is the model itself, the slices after it are below it.
+    """
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    for column in ("model", count, *columns):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name, part, row in rows:
+        values = ["-" if row[c] is None else f"{row[c]:.4f}" for c in columns]
+        table.add_row(name if part == "all" else f"  {part}", f"{row[count]:,}", *values)
+    return table
+
+
+def _make_gates_table(checks: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(
+        box=box.SIMPLE,
+        title="Gates",
+        title_justify="left",
+        caption="against: the lower bound of the difference, by paired bootstrap over users",
+        caption_justify="left",
+    )
+    for column in ("stage", "check", "value", "bound", "verdict"):
+        table.add_column(column, justify="right" if column in ("value", "bound") else "left")
+    for check in checks:
+        table.add_row(check["stage"], check["name"], *describe_check(check))
+    return table
