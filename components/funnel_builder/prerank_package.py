@@ -81,7 +81,8 @@ class FunnelPackage(tf.Module):
         )
         clicked = scored[f.CLICKED]
         usable = (rows >= 0) & is_first & ~tf.math.is_nan(clicked)
-        masked = {task: tf.where(usable, x, x.dtype.min) for task, x in scored.items()}
+        # A loaded function's outputs come in any order; in one order equal inputs make equal files.
+        masked = {task: tf.where(usable, x, x.dtype.min) for task, x in sorted(scored.items())}
         _, place = tf.math.top_k(masked[f.CLICKED], tf.minimum(self._depth, tf.shape(rows)[1]))
         rows = tf.gather(tf.where(usable, rows, self._no_item), place, batch_dims=1)
         probabilities = {task: tf.gather(x, place, batch_dims=1) for task, x in masked.items()}

@@ -1,13 +1,14 @@
 """The package of both stages against the models it was made of; and what it refuses to be made of."""
 
 import shutil
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from components.funnel_builder.build import build_funnel
-from components.funnel_builder.prerank_package import MAX_CANDIDATES, MAX_PAIRS
+from components.funnel_builder.prerank_package import MAX_CANDIDATES, MAX_PAIRS, FunnelPackage
 from components.index_builder.build import FLAVOURS, IDS_FILE, build_packages, package_dir
 from components.index_builder.package import MAX_ROWS
 from schemas import features as f
@@ -285,6 +286,28 @@ def test_the_largest_requests_are_answered(signatures):
         ids = tf.tile(tf.constant([[b"i%02d" % (i % NUM_ITEMS) for i in range(width)]]), [rows, 1])
         answer = signatures["prerank"](user=tf.zeros([rows, 6]), candidate_item_id=ids)
         assert answer[f.ITEM_ID].shape == (rows, DEPTH)
+
+
+def test_equal_inputs_make_equal_graphs(tmp_path):
+    """A loaded student gives its tasks in another order in every process."""
+    (tmp_path / IDS_FILE).write_text("i1\ni2\n")
+
+    def build_graph(order):
+        def score(user_vectors, item_vectors):
+            scores = {task: tf.reduce_sum(item_vectors, axis=2) for task in TASKS}
+            return {task: scores[task] for task in order}
+
+        signatures = {
+            student_export.USER_SIGNATURE: lambda examples: {student_export.VECTORS: examples},
+            student_export.SCORE_VECTORS_SIGNATURE: score,
+        }
+        student = types.SimpleNamespace(signatures=signatures)
+        ids, vectors = np.array([b"i1", b"i2"], object), np.zeros((2, 6), np.float32)
+        package = FunnelPackage(None, student, ids, vectors, DEPTH, str(tmp_path / IDS_FILE))
+        graph = package.from_examples.get_concrete_function().graph.as_graph_def()
+        return [(node.name, node.op, list(node.input)) for node in graph.node]
+
+    assert build_graph(TASKS) == build_graph(TASKS[::-1])
 
 
 def refuse(models, tmp_path, message, **changed):
