@@ -18,7 +18,7 @@ item_to_item: {patience_epochs: 4, embedding_dim: 16, batch_size: 64, num_unifor
 index: {depth: 200}
 # Repeated clicks are queries too: a world this small has few others.
 gates: {min_recall_100: 0.01, live_tolerance: 0.2, bootstrap_samples: 200, exclude_seen: false,
-  item_to_item_tolerance: 0.2}
+  item_to_item_tolerance: 0.2, min_auc: 0.51, control_tolerance: 0.05, live_auc_tolerance: 0.1}
 """
 # Unused names whose presence changes the syntax tree and nothing else.
 EDIT = "\n\n_EDITED = 1\n"

@@ -10,8 +10,12 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TRAINING = {"RetrievalTrainer", "ItemToItemTrainer", "IndexBuilder"}
-JUDGING = {"RetrievalEvaluator", "RetrievalGate", "FunnelGate", "Pusher"}
+BUILDING = {"IndexBuilder", "FunnelBuilder"}
+RETRIEVAL_TRAINING = {"RetrievalTrainer", "ItemToItemTrainer"}
+PRERANK_TRAINING = {"PrerankTeacherTrainer", "PrerankControlTrainer", "PrerankStudentTrainer"}
+TRAINING = RETRIEVAL_TRAINING | PRERANK_TRAINING | BUILDING
+GATES = {"RetrievalGate", "PrerankGate", "FunnelGate", "Pusher"}
+JUDGING = {"RetrievalEvaluator", "PrerankEvaluator", *GATES}
 
 
 def ran(result):
@@ -27,6 +31,8 @@ def test_the_first_run_runs_everything_and_pushes(workspace, first):
     assert first["metrics"]["item_to_item"]["num_queries"] < first["metrics"]["num_queries"]
     names = {f"item to item recall_100, against {other}" for other in ("popularity", "random")}
     assert names <= {check["name"] for check in first["checks"]}
+    assert first["prerank_metrics"]["models"].keys() == {"candidate", "control", "teacher"}
+    assert "auc, against control" in {c["name"] for c in first["checks"] if c["stage"] == "prerank"}
 
 
 def test_nothing_changed_trains_nothing_and_pushes_nothing(workspace, first):
@@ -83,8 +89,14 @@ def test_the_lineage_of_what_is_live_is_that_of_the_run_that_made_it(workspace, 
     assert (made["RetrievalTrainer", "model"]["id"], "IndexBuilder") in uses
     recall = first["metrics"]["models"]["candidate"]["all"]["recall_100"]
     assert made["RetrievalEvaluator", "evaluation"]["properties"]["candidate"]["recall_100"] == recall
-    checks = made["RetrievalGate", "report"]["properties"]["checks"]
-    assert [{"stage": "retrieval", **c} for c in checks] == first["checks"]
+    auc = first["prerank_metrics"]["models"]["candidate"]["all"]["auc"]
+    assert made["PrerankEvaluator", "evaluation"]["properties"]["candidate"]["auc"] == auc
+    checks = [
+        {"stage": stage, **check}
+        for stage, gate in (("retrieval", "RetrievalGate"), ("prerank", "PrerankGate"))
+        for check in made[gate, "report"]["properties"]["checks"]
+    ]
+    assert checks == first["checks"]
 
     forward = workspace.lineage("--artifact", str(examples["id"]))
     assert forward["pushed_versions"] == [first["live_version"]]
@@ -143,14 +155,15 @@ def test_an_unknown_node_is_refused_with_the_nearest(workspace):
 def test_an_edited_trainer_runs_what_depends_on_it(workspace):
     workspace.edit("trainers/retrieval/train.py")
     result = workspace.run()
-    assert ran(result) == {*TRAINING, *JUDGING}
+    assert ran(result) == {*RETRIEVAL_TRAINING, *BUILDING, "RetrievalEvaluator", *GATES}
 
 
 def test_a_changed_item_to_item_setting_trains_that_model_alone(workspace):
     config = workspace.config.read_text()
     workspace.config.write_text(config.replace("patience_epochs: 4", "patience_epochs: 5"))
     result = workspace.run()
-    assert ran(result) - {"LiveModel"} == {"ItemToItemTrainer", "IndexBuilder", *JUDGING}
+    wanted = {"ItemToItemTrainer", *BUILDING, "RetrievalEvaluator", *GATES}
+    assert ran(result) - {"LiveModel", "PrerankEvaluator"} == wanted  # these two where a version was pushed
     workspace.config.write_text(config)
 
 
@@ -176,7 +189,7 @@ def test_a_new_day_of_events_runs_everything_but_the_schemas(workspace):
         *JUDGING,
     }
     assert result["verdict"] == "pushed" and len(workspace.versions()) == len(before) + 1
-    assert "live" in result["metrics"]["models"]
+    assert "live" in result["metrics"]["models"] and "live" in result["prerank_metrics"]["models"]
     # What it was compared with is part of its lineage.
     assert workspace.lineage()["pushed_versions"] == [before[-1], result["live_version"]]
 
