@@ -1,3 +1,3 @@
-from components.artifacts import GateReport, IndexReport
+from components.artifacts import GateReport, IndexReport, ReportPage
 
-__all__ = ["GateReport", "IndexReport"]
+__all__ = ["GateReport", "IndexReport", "ReportPage"]

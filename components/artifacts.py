@@ -13,3 +13,9 @@ class GateReport(Artifact):
     """`gate_report.json`: every check of a gate, its value, its bound and the verdict."""
 
     TYPE_NAME = "components.GateReport"
+
+
+class ReportPage(Artifact):
+    """`report.html`: what came of a run, for a browser."""
+
+    TYPE_NAME = "components.ReportPage"

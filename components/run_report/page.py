@@ -1,0 +1,214 @@
+"""The run's report as one page: verdict, gates, training curves, evaluation, index."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from components.run_report.curves import PRERANK, PRERANK_AUC, RETRIEVAL, Curves, Stage
+from components.run_report.html import Cell, make_element, make_number, make_page, make_table
+from components.run_report.plots import draw_comparison, draw_training
+
+_ALL = "all"  # the slice of everything
+_TITLE = "Run report"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+    """What the page tells.
+
+    Attributes:
+      gate: the merged report of `FunnelGate`.
+      pushed_version: "" where nothing was pushed.
+      not_pushed_reason: why, where nothing was; see `version_pusher.REASON_PROPERTY`.
+      retrieval_curves: by trainer.
+      prerank_curves: by trainer.
+      retrieval: the metrics of `RetrievalEvaluator`.
+      prerank: those of `PrerankEvaluator`.
+      index: the report of `IndexBuilder`.
+      is_synthetic: whether the events are simulated.
+    """
+
+    gate: Mapping[str, Any]
+    pushed_version: str
+    not_pushed_reason: str
+    retrieval_curves: Mapping[str, Curves]
+    prerank_curves: Mapping[str, Curves]
+    retrieval: Mapping[str, Any]
+    prerank: Mapping[str, Any]
+    index: Mapping[str, Any]
+    is_synthetic: bool
+
+
+def render_page(facts: RunFacts) -> str:
+    """The whole page; it loads nothing."""
+    parts = [make_element("h1", _TITLE)]
+    if facts.is_synthetic:
+        parts.append(make_element("p", "The events are synthetic: simulated, not observed.", "dim"))
+    parts += [
+        *_render_verdict(facts),
+        *_render_curves(facts),
+        *_render_retrieval(facts.retrieval),
+        *_render_prerank(facts.prerank),
+        *_render_index(facts.index),
+    ]
+    return make_page(_TITLE, parts)
+
+
+def _render_verdict(facts: RunFacts) -> Iterator[str]:
+    """What came of the run, what failed and by how much; then every check."""
+    checks = facts.gate["checks"]
+    failed = [check for check in checks if not check["passed"]]
+    if facts.pushed_version:
+        style, verdict = "good", f"Pushed as version {facts.pushed_version}"
+    elif failed:
+        style, verdict = "bad", "Not pushed: blocked by a gate"
+    else:
+        style, verdict = "", f"Not pushed: {facts.not_pushed_reason}"
+    passed = f"{len(checks) - len(failed)} of {len(checks)} checks passed."
+    lines = "".join(make_element("li", _describe_failure(check)) for check in failed)
+    yield (
+        f'<div class="verdict {style}">{make_element("strong", verdict)}{make_element("p", passed)}'
+        + (f"<ul>{lines}</ul>" if failed else "")
+        + "</div>"
+    )
+    yield make_element("h2", "Gates")
+    yield make_table(("verdict", "stage", "check", "value", "bound"), [_make_check_row(c) for c in checks])
+
+
+def _describe_failure(check: Mapping[str, Any]) -> str:
+    return (
+        f"{check['stage']}: {check['name']}: {check['value']:.4f}, expected {_describe_bound(check)}, "
+        f"missed by {check['missed_by']:.4f}"
+    )
+
+
+def _describe_bound(check: Mapping[str, Any]) -> str:
+    return f"{'≤' if check['at_most'] else '>' if check['above'] else '≥'} {check['bound']:.4f}"
+
+
+def _make_check_row(check: Mapping[str, Any]) -> list[Cell]:
+    verdict = Cell("passed", "good")
+    if not check["passed"]:
+        verdict = Cell(f"failed by {check['missed_by']:.4f}", "bad")
+    bound = Cell(_describe_bound(check), "number")
+    name = Cell(check["name"], note=check["detail"])
+    return [verdict, Cell(check["stage"]), name, make_number(float(check["value"])), bound]
+
+
+def _render_curves(facts: RunFacts) -> Iterator[str]:
+    yield make_element("h2", "Training")
+    yield make_element(
+        "p",
+        "Training loss, the student's with the teacher's part; recall, log loss and AUC on the evaluation "
+        "split. A ring marks the epoch whose weights were kept.",
+        "dim",
+    )
+    yield '<div class="plots">'
+    for title, stage, trainers in (
+        ("Retrieval", RETRIEVAL, facts.retrieval_curves),
+        ("Pre-ranking", PRERANK, facts.prerank_curves),
+    ):
+        for name, curves in trainers.items():
+            drawn = draw_training(stage, curves)
+            yield _render_plot(f"{title}: {name}", _describe_kept(stage, curves), drawn)
+    drawn = draw_comparison(PRERANK_AUC, "AUC", PRERANK, facts.prerank_curves)
+    yield _render_plot("Pre-ranking: side by side", "AUC of the click", drawn)
+    yield "</div>"
+
+
+def _describe_kept(stage: Stage, curves: Curves) -> str:
+    kept = stage.find_kept_epoch(curves)
+    if kept is None:
+        return "no epoch was logged"
+    figure = curves[stage.figure]
+    return f"kept epoch {kept + 1} of {max(figure) + 1}: {stage.label} {figure[kept]:.4f}"
+
+
+def _render_plot(title: str, caption: str, svg: str) -> str:
+    head = make_element("strong", title) + make_element("div", caption, "dim")
+    return f"<figure><figcaption>{head}</figcaption>{svg}</figure>"
+
+
+def _render_retrieval(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield make_element("h2", "Retrieval on the test split")
+    seen = "kept"
+    if metrics["exclude_seen"]:
+        seen = f"removed and {metrics['num_repeats']:,} clicks on them not asked"
+    yield make_element(
+        "p",
+        f"{metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
+        f"{metrics['num_items']:,} items; seen items are {seen}; means over users.",
+        "dim",
+    )
+    yield from _render_models(metrics["models"])
+    pairs = metrics["item_to_item"]
+    if pairs is not None:
+        yield make_element("h3", "Item to item")
+        yield make_element(
+            "p",
+            f"{pairs['num_queries']:,} of these clicks, less than {pairs['session_gap_seconds']:,} s after "
+            "another, asked by the item clicked before.",
+            "dim",
+        )
+        yield from _render_models(pairs["models"])
+
+
+def _render_prerank(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield make_element("h2", "Pre-ranking on the test split")
+    yield make_element(
+        "p",
+        f"{metrics['num_rows']:,} shown rows in {metrics['num_requests']:,} requests of "
+        f"{metrics['num_users']:,} users: chance of a click. GAUC leaves out "
+        f"{metrics['dropped_users_share']:.1%} of the users, whose rows are all of one class.",
+        "dim",
+    )
+    yield from _render_models(metrics["models"])
+    if metrics["converted"]:
+        yield make_element("h3", "Conversion")
+        yield make_element("p", "Of the clicked rows: chance of a conversion.", "dim")
+        yield from _render_models(metrics["converted"])
+
+
+def _render_models(models: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """The metrics of each model on everything, and below it those on the slices.
+
+    Args:
+      models: metric by name, by slice, by model.
+    """
+    columns = list(dict.fromkeys(metric for slices in models.values() for metric in slices[_ALL]))
+    rows = [[Cell(name), *_make_numbers(slices[_ALL], columns)] for name, slices in models.items()]
+    yield make_table(("model", *columns), rows)
+    places = dict.fromkeys(place for slices in models.values() for place in slices if place != _ALL)
+    rows = [
+        [Cell(place), Cell(name), *_make_numbers(slices[place], columns)]
+        for place in places
+        for name, slices in models.items()
+        if place in slices
+    ]
+    if rows:
+        table = make_table(("slice", "model", *columns), rows)
+        yield f"<details><summary>By slice</summary>{table}</details>"
+
+
+def _make_numbers(metrics: Mapping[str, Any], columns: Sequence[str]) -> list[Cell]:
+    return [make_number(metrics.get(column)) for column in columns]
+
+
+def _render_index(report: Mapping[str, Any]) -> Iterator[str]:
+    yield make_element("h2", "Index")
+    yield make_element(
+        "p",
+        f"ScaNN beside an exact scan: {report['num_items']:,} items, the best {report['depth']:,}.",
+        "dim",
+    )
+    rows = []
+    for name, index in (("for users", report), ("for items", report["similar"])):
+        latencies = [
+            make_number(index[key][quantile])
+            for key in ("latency_ms", "brute_force_latency_ms")
+            for quantile in ("p50", "p99")
+        ]
+        leaves = Cell(f"{index['leaves_to_search']:,} of {index['leaves']:,}", "number")
+        rows.append([Cell(name), make_number(index["recall"]), *latencies, leaves])
+    columns = ("index", "recall", "p50 ms", "p99 ms", "exact p50 ms", "exact p99 ms", "leaves searched")
+    yield make_table(columns, rows)
