@@ -1,6 +1,7 @@
 """Raw features, as clients and ingestion write them, to what a model takes in."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -14,6 +15,35 @@ from trainers.preprocessing import EncodedFeature
 EXAMPLES = "examples"  # the input of signatures that take serialized tf.Examples
 EXTRA_DIR = "assets.extra"
 _TYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32}
+
+
+class ServedModel(tf.Module):
+    """What is saved of a Keras model: the functions of a subclass, and the variables they use.
+
+    The model itself is not tracked: TensorFlow would trace every layer of it once more, which takes longer
+    than all the rest of the export.
+
+    Args:
+      model: the trained model.
+    """
+
+    def __init__(self, model: tf.keras.Model):
+        super().__init__()
+        object.__setattr__(self, "_model", model)
+
+    def save(self, path: str, signatures: Mapping[str, Any]) -> None:
+        """Writes the SavedModel.
+
+        Args:
+          path: the directory to write.
+          signatures: functions by name, traced or with an input signature.
+        """
+        traced = {
+            name: function.get_concrete_function() if hasattr(function, "get_concrete_function") else function
+            for name, function in signatures.items()
+        }
+        self._variables = list(self._model.variables)  # all are made by now
+        tf.saved_model.save(self, path, signatures=traced)
 
 
 class RawFeatures(tf.Module):

@@ -13,7 +13,7 @@ from trainers.preprocessing import EncodedFeature
 from trainers.prerank.data import REQUEST
 from trainers.prerank.model import Scores, Teacher, TwoTowerStudent
 from trainers.prerank.teaching import FrozenTeacher, TeacherError
-from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, unpad
+from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, ServedModel, unpad
 
 SCORE_SIGNATURE = "score_examples"
 USER_SIGNATURE = "user_vector"
@@ -26,7 +26,7 @@ ITEM_VECTORS = "item_vectors"
 ABOUT_FILE = "teacher.json"
 
 
-class _ServedScorer(tf.Module):
+class _ServedScorer(ServedModel):
     """A pair scorer behind the Transform graph.
 
     Args:
@@ -43,19 +43,18 @@ class _ServedScorer(tf.Module):
         tasks: Sequence[str],
         transform_output: tft.TFTransformOutput,
     ):
-        super().__init__()
-        self._scorer = scorer
+        super().__init__(scorer)
         self._features = tuple(features)
         self._tasks = tuple(tasks)
         self._raw = RawFeatures(transform_output)
         # A cross is made of both sides' features, none of its own.
         self._roles = {x.role for x in features} - {f.Role.CROSS}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The probability [B] of each task, of serialized tf.Examples [B] of impressions."""
         inputs = self._raw.encode(self._raw.parse(examples, *self._roles), self._features)
-        scores = self._scorer({**inputs, REQUEST: tf.range(tf.shape(examples)[0])})
+        scores = self._model({**inputs, REQUEST: tf.range(tf.shape(examples)[0])})
         return self._name_probabilities(scores.logits)
 
     def _name_probabilities(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -68,9 +67,9 @@ class ServedStudent(_ServedScorer):
     """Both towers of a student, and the pair scorer."""
 
     def _user_vectors(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {VECTORS: self._scorer.user_vectors(self._raw.encode(raw, self._scorer.query_features))}
+        return {VECTORS: self._model.user_vectors(self._raw.encode(raw, self._model.query_features))}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def user_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors [B, K * D] of serialized tf.Examples [B] that hold the query features."""
         return self._user_vectors(self._raw.parse(examples, f.Role.QUERY))
@@ -78,27 +77,27 @@ class ServedStudent(_ServedScorer):
     def user_vector_raw(self) -> tf.types.experimental.ConcreteFunction:
         """The same as `user_vector` from dense raw features, see `RawFeatures.dense_signature`."""
 
-        @tf.function
+        @tf.function(autograph=False)
         def from_dense(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._user_vectors(unpad(inputs))
 
         return from_dense.get_concrete_function(**self._raw.dense_signature(f.Role.QUERY))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def item_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ids [B] and vectors [B, K * D] of serialized tf.Examples [B] that hold the item features."""
         raw = self._raw.parse(examples, f.Role.CANDIDATE)
-        vectors = self._scorer.item_vectors(self._raw.encode(raw, self._scorer.candidate_features))
+        vectors = self._model.item_vectors(self._raw.encode(raw, self._model.candidate_features))
         return {f.ITEM_ID: raw[f.ITEM_ID], VECTORS: vectors}
 
     def score_vectors(self) -> tf.types.experimental.ConcreteFunction:
         """Probabilities [B, M] of each task, of users [B, K * D] and items [B, M, K * D]."""
-        size = len(self._tasks) * self._scorer.config.output_dim
+        size = len(self._tasks) * self._model.config.output_dim
 
-        @tf.function
+        @tf.function(autograph=False)
         def score(user_vectors: tf.Tensor, item_vectors: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._name_probabilities(
-                self._scorer.score_vectors(user_vectors[:, tf.newaxis], item_vectors)
+                self._model.score_vectors(user_vectors[:, tf.newaxis], item_vectors)
             )
 
         return score.get_concrete_function(
@@ -114,9 +113,9 @@ class ServedTeacher(_ServedScorer):
         """A function from what `data.flatten` gives to logits [N, K] and the hidden layer [N, H]."""
         spec = {x.name: make_dense_spec(x) for x in self._features}
 
-        @tf.function(input_signature=[{**spec, REQUEST: tf.TensorSpec([None], tf.int32)}])
+        @tf.function(autograph=False, input_signature=[{**spec, REQUEST: tf.TensorSpec([None], tf.int32)}])
         def score(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            return self._scorer(inputs)._asdict()
+            return self._model(inputs)._asdict()
 
         return score
 
@@ -138,7 +137,7 @@ def export_student(student: TwoTowerStudent, transform_output: tft.TFTransformOu
         ITEM_SIGNATURE: served.item_vector,
         SCORE_VECTORS_SIGNATURE: served.score_vectors(),
     }
-    tf.saved_model.save(served, path, signatures=signatures)
+    served.save(path, signatures)
 
 
 def export_teacher(
@@ -154,7 +153,7 @@ def export_teacher(
     """
     served = ServedTeacher(teacher, teacher.features, teacher.config.tasks, transform_output)
     served.teach = served.make_teach()
-    tf.saved_model.save(served, path, signatures={SCORE_SIGNATURE: served.score_examples})
+    served.save(path, {SCORE_SIGNATURE: served.score_examples})
     about = {
         "tasks": list(teacher.config.tasks),
         "features": [x.name for x in teacher.features],

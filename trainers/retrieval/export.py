@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas import features as f
-from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, unpad
+from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, ServedModel, unpad
 from trainers.retrieval.item_to_item import anchor_source
 from trainers.retrieval.model import RetrievalModel
 
@@ -23,7 +23,7 @@ WEIGHTS_FILE = "weights.npz"
 ORIGIN_FILE = "origin.json"
 
 
-class _ServedCandidates(tf.Module):
+class _ServedCandidates(ServedModel):
     """The candidate tower behind the Transform graph; what the query is, a subclass says.
 
     Args:
@@ -32,11 +32,10 @@ class _ServedCandidates(tf.Module):
     """
 
     def __init__(self, model: RetrievalModel, transform_output: tft.TFTransformOutput):
-        super().__init__()
-        self._model = model
+        super().__init__(model)
         self._raw = RawFeatures(transform_output)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def item_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ids [B] and vectors [B, D] of serialized tf.Examples [B] that hold the item features."""
         raw = self._raw.parse(examples, f.Role.CANDIDATE)
@@ -50,7 +49,7 @@ class ServedTowers(_ServedCandidates):
     def _query_vectors(self, raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {VECTORS: self._model.query_tower(self._raw.encode(raw, self._model.query_features))}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Vectors [B, D] of serialized tf.Examples [B] that hold the query features."""
         return self._query_vectors(self._raw.parse(examples, f.Role.QUERY))
@@ -58,7 +57,7 @@ class ServedTowers(_ServedCandidates):
     def query_vector_raw(self) -> tf.types.experimental.ConcreteFunction:
         """The same as `query_vector` from dense raw features, see `RawFeatures.dense_signature`."""
 
-        @tf.function
+        @tf.function(autograph=False)
         def from_dense(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._query_vectors(unpad(inputs))
 
@@ -68,7 +67,7 @@ class ServedTowers(_ServedCandidates):
 class ServedItemTowers(_ServedCandidates):
     """Both towers of an item-to-item model."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def anchor_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ids [B] and, as anchors, vectors [B, D] of serialized tf.Examples [B] with the item features."""
         items = self._raw.parse(examples, f.Role.CANDIDATE)
@@ -106,7 +105,7 @@ def export_towers(
         QUERY_RAW_SIGNATURE: towers.query_vector_raw(),
         ITEM_SIGNATURE: towers.item_vector,
     }
-    tf.saved_model.save(towers, path, signatures=signatures)
+    towers.save(path, signatures)
     extra = os.path.join(path, EXTRA_DIR)
     tf.io.gfile.makedirs(extra)
     weights = io.BytesIO()
@@ -127,4 +126,4 @@ def export_item_towers(model: RetrievalModel, transform_output: tft.TFTransformO
     """
     towers = ServedItemTowers(model, transform_output)
     signatures = {ANCHOR_SIGNATURE: towers.anchor_vector, ITEM_SIGNATURE: towers.item_vector}
-    tf.saved_model.save(towers, path, signatures=signatures)
+    towers.save(path, signatures)
