@@ -129,12 +129,43 @@ def _check_feature(
                 f"{place}: encode={encoding.name} expected a size of 2 or more, got {encoding.size}. Write "
                 f"encode={encoding.name}:<size>."
             )
-    if proto.name in columns:
+    interaction = f.parse_interaction(proto.name) if feature.role is f.Role.PRIVILEGED else None
+    if interaction:
+        _check_interaction(path, place, interaction, feature.type, columns, needs_column)
+    elif proto.name in columns:
         _check_type(place, feature, type_name, columns[proto.name])
     elif needs_column:
         raise EventLogError(
             f"{place}: expected a column of this name, got {', '.join(columns)}. Correct the name, or remove "
             "the feature."
+        )
+
+
+def _check_interaction(
+    path: Path,
+    place: str,
+    interaction: f.Interaction,
+    feature_type: int,
+    columns: Mapping[str, pa.DataType],
+    needs_column: bool,
+) -> None:
+    """Checks what ingestion is to compute, see `components.event_ingest.interactions`."""
+    if path.stem != f.ExampleType.IMPRESSION.value:
+        raise EventLogError(f"{place}: is computed for impressions alone. Move it to impression.pbtxt.")
+    if interaction.name in columns:
+        raise EventLogError(
+            f"{place}: is computed, but the log has a column of this name. Rename the column, or remove the "
+            "feature."
+        )
+    is_age = interaction.statistic is f.Statistic.CLICK_AGE_SECONDS
+    expected = schema_pb2.FLOAT if is_age else schema_pb2.INT
+    if feature_type != expected:
+        names = [schema_pb2.FeatureType.Name(type_) for type_ in (expected, feature_type)]
+        raise EventLogError(f"{place}: expected type {names[0]}, got {names[1]}. Give it that type.")
+    if needs_column and interaction.column not in columns:
+        raise EventLogError(
+            f"{place}: is computed from the column {interaction.column!r}, which is none of "
+            f"{', '.join(columns)}. Correct the name, or remove the feature."
         )
 
 

@@ -41,6 +41,41 @@ def test_an_event_at_or_after_the_row_is_one(tmp_path, known_at, seconds):
     assert line.startswith("split test: 1 of 3 rows have an event") and f"up to {seconds} s after" in line
 
 
+def write_interactions(folder, *rows):
+    """Examples of a split with a shop's clicks, impressions and age; None is missing."""
+    path = folder / "Split-train"
+    path.mkdir()
+    with tf.io.TFRecordWriter(str(path / "part.gz"), "GZIP") as writer:
+        for clicks, impressions, age in rows:
+            numbers = {
+                "timestamp": 10,
+                "user_shop_id_clicks": clicks,
+                "user_shop_id_impressions": impressions,
+            }
+            example = tf.train.Example()
+            for name, value in numbers.items():
+                example.features.feature[name].int64_list.value.extend([] if value is None else [value])
+            ages = example.features.feature["user_shop_id_click_age_seconds"].float_list
+            ages.value.extend([] if age is None else [age])
+            writer.write(example.SerializeToString())
+    return list(find_leaks(str(folder), ["train"]))
+
+
+def test_interactions_known_before_are_no_leak(tmp_path):
+    assert write_interactions(tmp_path, (None, None, None), (0, 0, None), (0, 3, None), (2, 2, 0.001)) == []
+
+
+@pytest.mark.parametrize("age", [0.0, -0.5])
+def test_a_click_of_the_row_s_own_time_or_later_is_a_leak(tmp_path, age):
+    (line,) = write_interactions(tmp_path, (None, None, None), (1, 1, age), (1, 1, 3.0))
+    assert line.startswith("split train: 1 of 3 rows have user_shop_id_click_age_seconds of 0 or less")
+
+
+def test_more_clicks_than_impressions_are_a_leak(tmp_path):
+    (line,) = write_interactions(tmp_path, (1, 0, 3.0), (2, 1, 3.0), (1, 1, 3.0))
+    assert line.startswith("split train: 2 of 3 rows have more user_shop_id_clicks than user_shop_id_impress")
+
+
 @pytest.mark.parametrize(
     ("splits", "line"),
     [

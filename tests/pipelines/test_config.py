@@ -24,12 +24,23 @@ def test_a_file_changes_what_it_names(tmp_path):
     assert config.gates == RunConfig().gates
 
 
+def test_crosses_of_a_file_replace_the_default_ones(tmp_path):
+    config = load_config(write(tmp_path, "transform: {crosses: {user_id x item_id: 1000}}"))
+    assert config.transform.crosses == {"user_id x item_id": 1000}
+    assert load_config(write(tmp_path, "transform: {crosses: {}}")).transform.crosses == {}
+
+
 def test_an_empty_file_changes_nothing(tmp_path):
     assert load_config(write(tmp_path, "")) == RunConfig()
 
 
 def test_a_config_survives_yaml_and_json(tmp_path):
-    config = load_config(write(tmp_path, "retrieval: {hidden_dims: [8], disabled_groups: [time]}"))
+    config = load_config(
+        write(
+            tmp_path,
+            "retrieval: {hidden_dims: [8], disabled_groups: [time]}\ntransform: {crosses: {a x b: 9}}",
+        )
+    )
     as_json = json.loads(json.dumps(dataclasses.asdict(config)))
     assert TypeAdapter(RunConfig).validate_python(as_json) == config
     assert load_config(write(tmp_path, yaml.safe_dump(as_json))) == config
@@ -44,6 +55,9 @@ def test_a_config_survives_yaml_and_json(tmp_path):
         ("retrieval: {batch_size: many}", "retrieval.batch_size: .*integer.*got 'many'"),
         ("item_to_item: {session_gap_seconds: 1800}", "session_gap_seconds: .*power of two.*got 1800"),
         ("item_to_item: {warm_start: true}", "item_to_item.warm_start: unknown key"),
+        ("transform: {croses: {}}", "transform.croses: unknown key. Did you mean 'crosses'"),
+        ("transform: {crosses: {a x b: 1}}", "transform.crosses.a x b: .*greater than or equal to 2, got 1"),
+        ("transform: {crosses: [a x b]}", "transform.crosses: .*dictionary"),
         ("splits: {eval_fraction: 0.6, test_fraction: 0.6}", "splits: .*less than 1"),
         ("gates: 3", "gates: "),
         ("- a\n- b", "top level"),

@@ -31,6 +31,7 @@ def log(tmp_path):
         "price": [1.5],
         "tags": [["a", "b"]],
         "sold": pa.array([3], pa.int32()),
+        "user_sold_clicks": pa.array([3], pa.int32()),
     }
     pq.write_table(pa.table({"user_id": ["u1"]}), path / "users.parquet")
     pq.write_table(pa.table(items), path / "items.parquet")
@@ -100,6 +101,45 @@ def test_schemas_of_the_sources_are_accepted(log, source):
 def test_mistake_is_named(check, text, expected):
     with pytest.raises(EventLogError, match=expected):
         check(item=text)
+
+
+def interaction(name, type_="INT", role="privileged"):
+    return declare(name, type_, f"role={role}", "group=interactions", "encode=log2:10", "encode=log_zscore")
+
+
+def test_what_ingestion_computes_needs_no_column_of_its_own(check):
+    check(
+        item=GOOD,
+        impression=interaction("user_colour_clicks")
+        + interaction("user_tags_impressions")
+        + interaction("user_colour_click_age_seconds", "FLOAT"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "expected"),
+    [
+        ("impression", interaction("user_color_clicks"), "from the column 'color', which is none of item_id"),
+        ("impression", interaction("user_colour_clicks", "FLOAT"), "expected type INT, got FLOAT"),
+        (
+            "impression",
+            interaction("user_colour_click_age_seconds"),
+            "'user_colour_click_age_seconds': expected type FLOAT, got INT",
+        ),
+        ("query", interaction("user_colour_clicks"), "query.pbtxt.*Move it to impression.pbtxt"),
+        ("impression", interaction("user_sold_clicks"), "the log has a column of this name"),
+        ("impression", interaction("user_colour_clicks", role="query"), "expected a column of this name"),
+        ("impression", interaction("user_colour_dislikes"), "expected a column of this name"),
+        (
+            "impression",
+            interaction("user_colour_clicks", role="cross"),
+            "role=cross.*Expected tags role=query",
+        ),
+    ],
+)
+def test_mistake_in_what_ingestion_computes_is_named(check, part, text, expected):
+    with pytest.raises(EventLogError, match=expected):
+        check(**{part: text})
 
 
 def test_folder_without_a_schema_is_named(check):
