@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainers.losses.distillation import compute_hard_loss
 from trainers.prerank.data import flatten
 from trainers.prerank.learning import make_labels
 from trainers.weight_average import Averaging
@@ -54,18 +53,19 @@ def measure(model: Any, requests: tf.data.Dataset) -> tuple[float, float]:
       model: see `learning.ScorerTraining`.
       requests: see `data.make_requests`.
     """
-    loss, auc = tf.keras.metrics.Mean(), tf.keras.metrics.AUC(1000, from_logits=True)
+    auc = tf.keras.metrics.AUC(1000, from_logits=True)
+    losses = [tf.keras.metrics.Mean() for _ in model.scorer.config.tasks]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def update(batch: Any) -> None:
         inputs = flatten(batch)
         logits = model(inputs, training=False).logits
-        labels, mask = make_labels(inputs, logits.shape[1])
-        loss.update_state(
-            compute_hard_loss(logits, labels, mask, [1.0] * logits.shape[1]), tf.shape(logits)[0]
-        )
+        labels, mask = make_labels(inputs, len(losses))
+        for k, loss in enumerate(losses):  # each task's mean is over its own labels, whatever a batch holds
+            entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels[:, k], logits=logits[:, k])
+            loss.update_state(entropy, mask[:, k])
         auc.update_state(labels[:, 0], logits[:, 0])
 
     for batch in requests:
         update(batch)
-    return float(loss.result()), float(auc.result())
+    return sum(float(loss.result()) for loss in losses), float(auc.result())

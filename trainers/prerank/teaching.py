@@ -55,9 +55,14 @@ class FrozenTeacher:
                 "miss what the student knows; leave the same groups on for both, see disabled_groups"
             )
 
-    def knows_every_row(self) -> bool:
-        """Whether its logits count on rows without a click too; not where it sees what only a click tells."""
-        return not any(name.startswith(f.DWELL_SECONDS) for name in self.features)
+    def knows_every_row(self, features: Sequence[EncodedFeature]) -> bool:
+        """Whether its logits count on rows without a click too; not where it sees what only a click tells.
+
+        Args:
+          features: what the Transform graph made, the teacher's among them.
+        """
+        after = {x.name for x in features if x.role is f.Role.PRIVILEGED_POST_EVENT}
+        return after.isdisjoint(self.features)
 
     def add_scores(self, batch: Batch) -> Batch:
         """The batch with the teacher's scores among its rows."""

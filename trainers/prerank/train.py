@@ -97,7 +97,7 @@ def train_student(
         lambda batch: keep_features(teacher.add_scores(batch), names), num_parallel_calls=tf.data.AUTOTUNE
     )
     student = _build_student(config, training)
-    model = Distillation(student, distillation, soft_on_every_row=teacher.knows_every_row())
+    model = Distillation(student, distillation, soft_on_every_row=teacher.knows_every_row(training.features))
     return _fit(model, config, dataclasses.replace(training, train=rows), log_dir)
 
 
@@ -130,7 +130,7 @@ def train_jointly(
     model = Distillation(
         _build_student(config, training, tables),
         distillation,
-        soft_on_every_row=frozen.knows_every_row(),
+        soft_on_every_row=frozen.knows_every_row(training.features),
         warm_up_steps=warm_up_steps,
         teacher=teacher,
     )
