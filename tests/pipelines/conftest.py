@@ -16,6 +16,8 @@ splits: {eval_fraction: 0.15, test_fraction: 0.15}
 retrieval: {max_epochs: 8, embedding_dim: 16, output_dim: 16, batch_size: 64, num_uniform_negatives: 256}
 item_to_item: {patience_epochs: 4, embedding_dim: 16, batch_size: 64, num_uniform_negatives: 256}
 index: {depth: 200}
+prerank: {max_epochs: 3, embedding_dim: 16, output_dim: 16, batch_size: 256}
+prerank_teacher: {embedding_dim: 16, output_dim: 16, deep_dims: [32, 16], batch_size: 256}
 # Repeated clicks are queries too: a world this small has few others.
 gates: {min_recall_100: 0.01, live_tolerance: 0.2, bootstrap_samples: 200, exclude_seen: false,
   item_to_item_tolerance: 0.2, min_auc: 0.51, control_tolerance: 0.05, live_auc_tolerance: 0.1}

@@ -14,6 +14,7 @@ BUILDING = {"IndexBuilder", "FunnelBuilder"}
 RETRIEVAL_TRAINING = {"RetrievalTrainer", "ItemToItemTrainer"}
 PRERANK_TRAINING = {"PrerankTeacherTrainer", "PrerankControlTrainer", "PrerankStudentTrainer"}
 TRAINING = RETRIEVAL_TRAINING | PRERANK_TRAINING | BUILDING
+REPORT = "RunReport"
 GATES = {"RetrievalGate", "PrerankGate", "FunnelGate", "Pusher"}
 JUDGING = {"RetrievalEvaluator", "PrerankEvaluator", *GATES}
 
@@ -38,7 +39,7 @@ def test_the_first_run_runs_everything_and_pushes(workspace, first):
 def test_nothing_changed_trains_nothing_and_pushes_nothing(workspace, first):
     second = workspace.run()
     # What is live has changed, from nothing to the candidate itself.
-    assert ran(second) <= {"LiveModel", *JUDGING}
+    assert ran(second) <= {"LiveModel", *JUDGING, REPORT}
     assert second["verdict"] == "already live" and workspace.versions() == [first["live_version"]]
     third = workspace.run()
     assert ran(third) == set() and third["verdict"] == "already live"
@@ -48,7 +49,7 @@ def test_a_changed_gate_threshold_judges_again_and_can_block(workspace, first):
     config = workspace.config.read_text()
     workspace.config.write_text(config.replace("min_recall_100: 0.01", "min_recall_100: 0.98"))
     blocked = workspace.run(code=1)
-    assert ran(blocked) == {"RetrievalGate", "FunnelGate", "Pusher"}
+    assert ran(blocked) == {"RetrievalGate", "FunnelGate", "Pusher", REPORT}
     assert blocked["verdict"] == "blocked" and blocked["live_version"] == first["live_version"]
     (failed,) = [check for check in blocked["checks"] if not check["passed"]]
     assert failed["name"] == "recall_100, floor"
@@ -116,6 +117,10 @@ def test_recommend_and_similar_answer_from_the_pushed_version(workspace, first):
         scores = [item["score"] for item in answer["items"]]
         assert len(scores) == 5 and scores == sorted(scores, reverse=True)
         assert all(item["title"] for item in answer["items"])
+    done = workspace.winnow("prerank", "--user", "u000001", "--k", 5, "--json", "--root", workspace.root)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["version"] == first["live_version"] and len(answer["items"]) == 5
     stranger = workspace.winnow("recommend", "--user", "nobody", "--json", "--root", workspace.root)
     assert stranger.returncode == 0 and "nobody is not in" in stranger.stderr
     assert json.loads(stranger.stdout)["clicks"] == 0
@@ -155,14 +160,14 @@ def test_an_unknown_node_is_refused_with_the_nearest(workspace):
 def test_an_edited_trainer_runs_what_depends_on_it(workspace):
     workspace.edit("trainers/retrieval/train.py")
     result = workspace.run()
-    assert ran(result) == {*RETRIEVAL_TRAINING, *BUILDING, "RetrievalEvaluator", *GATES}
+    assert ran(result) == {*RETRIEVAL_TRAINING, *BUILDING, "RetrievalEvaluator", *GATES, REPORT}
 
 
 def test_a_changed_item_to_item_setting_trains_that_model_alone(workspace):
     config = workspace.config.read_text()
     workspace.config.write_text(config.replace("patience_epochs: 4", "patience_epochs: 5"))
     result = workspace.run()
-    wanted = {"ItemToItemTrainer", *BUILDING, "RetrievalEvaluator", *GATES}
+    wanted = {"ItemToItemTrainer", *BUILDING, "RetrievalEvaluator", *GATES, REPORT}
     assert ran(result) - {"LiveModel", "PrerankEvaluator"} == wanted  # these two where a version was pushed
     workspace.config.write_text(config)
 
@@ -170,7 +175,7 @@ def test_a_changed_item_to_item_setting_trains_that_model_alone(workspace):
 def test_an_edited_preprocessing_runs_what_depends_on_it(workspace):
     workspace.edit("trainers/preprocessing.py")
     result = workspace.run()
-    assert ran(result) - {"LiveModel"} == {"Transform", *TRAINING, *JUDGING}
+    assert ran(result) - {"LiveModel"} == {"Transform", *TRAINING, *JUDGING, REPORT}
 
 
 def test_a_new_day_of_events_runs_everything_but_the_schemas(workspace):
@@ -187,6 +192,7 @@ def test_a_new_day_of_events_runs_everything_but_the_schemas(workspace):
         "Transform",
         *TRAINING,
         *JUDGING,
+        REPORT,
     }
     assert result["verdict"] == "pushed" and len(workspace.versions()) == len(before) + 1
     assert "live" in result["metrics"]["models"] and "live" in result["prerank_metrics"]["models"]

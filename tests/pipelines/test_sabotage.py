@@ -78,8 +78,8 @@ def candidate(workspace, first):
     """Packages that were built and not yet judged; what is spoiled in them is put right again."""
     config = workspace.config.read_text()
     workspace.config.write_text(config.replace("retrieval: {", "retrieval: {seed: 2, "))
-    workspace.run("--to", "IndexBuilder")
-    yield RunMetadata(workspace.root / "metadata.sqlite").outputs("IndexBuilder")["packages"].uri
+    workspace.run("--to", "FunnelBuilder")
+    yield RunMetadata(workspace.root / "metadata.sqlite").outputs("FunnelBuilder")["packages"].uri
     workspace.config.write_text(config)
 
 
@@ -146,6 +146,55 @@ def test_a_model_trained_on_one_batch(workspace):
     old = "model.fit(batches, epochs=config.max_epochs"
     with spoiled_code(workspace, "trainers/retrieval/train.py", old, "model.fit(batches.take(1), epochs=1"):
         assert "recall_100, against popularity" in block(workspace)
+
+
+def test_a_student_that_is_taught_the_opposite(workspace):
+    """Worse than the same student without a teacher: the control is what shows it."""
+    old = "TEACHER_LOGITS: fold(scores.logits)"
+    with spoiled_code(workspace, "trainers/prerank/teaching.py", old, old.replace("scores", "-scores")):
+        assert "auc, against control" in block(workspace)
+
+
+def test_a_student_that_reads_a_privileged_feature(workspace):
+    """It would ask a request for what a request does not have."""
+    old = "roles = {f.Role.QUERY, f.Role.CANDIDATE}"
+    new = "roles = {f.Role.QUERY, f.Role.CANDIDATE, f.Role.PRIVILEGED}"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(spoiled_code(workspace, "trainers/prerank/feature_choice.py", old, new))
+        stack.enter_context(
+            spoiled_code(
+                workspace,
+                "trainers/prerank/model.py",
+                "self.candidate_features = [x for x in features if x.role is f.Role.CANDIDATE]",
+                "self.candidate_features = [x for x in features if x.role is not f.Role.QUERY]",
+            )
+        )
+        stack.enter_context(
+            spoiled_code(
+                workspace,
+                "trainers/prerank/export.py",
+                "raw = self._raw.parse(examples, f.Role.CANDIDATE)",
+                "raw = self._raw.parse(examples, f.Role.CANDIDATE, f.Role.PRIVILEGED)",
+            )
+        )
+        message = fail(workspace)
+    assert "FunnelBuilder failed" in message and "reads privileged features" in message
+    assert "user_shop_id_clicks" in message
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("prerank: {tasks: [clicked, converted]}", "Give the teacher the student's tasks"),
+        ("prerank_teacher: {disabled_groups: [history]}", "a teacher must see what its student sees"),
+        ("prerank_teacher: {disabled_groups: [interactions], form: pfd}", "set the form to 'md'"),
+        ("distillation: {weight: 1.5}", "distillation.weight"),
+        ("distillation: {losses: [{form: logits, temperature: 0}]}", "distillation.losses.0.temperature"),
+    ],
+)
+def test_a_distillation_that_cannot_be(workspace, section, said):
+    with spoiled(workspace.config, section.encode()):
+        assert said in fail(workspace)
 
 
 def test_features_from_the_future(workspace):
