@@ -16,7 +16,7 @@ TEACHER_ALL_DAYS = "teacher, all days"
 STUDENT = "pfd+md"
 LEAK = "leaking"
 LEAKING_TEACHER = f"teacher, {LEAK}"
-JOINT_ALL_BUT_USER_ID = "joint, share all but user id"
+JOINT_ALL_BUT_USER_ID = "joint, all but user id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,8 @@ def list_scorers(
         learn("pairwise ranking", **alone("pairwise_ranking")),
         learn("listwise ranking", **alone("listwise_ranking")),
         learn("hidden layer", **beside_logits("hidden")),
-        join("joint, share none"),
-        join("joint, share all", sharing="all"),
+        join("joint, nothing shared"),
+        join("joint, all shared", sharing="all"),
         join(JOINT_ALL_BUT_USER_ID, sharing="all_but_user_id"),
     ]
     if full:

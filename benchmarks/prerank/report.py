@@ -17,26 +17,32 @@ def print_report(summary: Mapping[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
     protocol = summary["protocol"]
     console.print(describe_protocol(protocol))
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("model", "AUC", "GAUC", "gain over control", "of the gap", "cost"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    table.add_column("model", no_wrap=True)
+    for column in ("AUC", "GAUC", "gain, points", "gap", "cost"):  # fits 80 columns
+        table.add_column(column, justify="right", no_wrap=True)
     for row in summary["rows"]:
-        sd = "" if row["auc_sd"] is None else f" ±{row['auc_sd']:.4f}"
+        auc = _shorten(row["auc_mean"]) + ("" if row["auc_sd"] is None else f" ±{_shorten(row['auc_sd'])}")
         gain = share = ""
         if row["gain"] is not None:
-            gain = f"{row['gain']:+.4f} ({row['gain_low']:+.4f} to {row['gain_high']:+.4f})"
+            gain = f"{100 * row['gain']:+.2f} ({100 * row['gain_low']:.2f} to {100 * row['gain_high']:.2f})"
         if row["gap_share"] is not None:
             share = f"{row['gap_share']:.0%}"
         cost = f"{row['cost_ratio']:.2f}"
-        table.add_row(row["name"], f"{row['auc_mean']:.4f}{sd}", f"{row['gauc_mean']:.4f}", gain, share, cost)
+        table.add_row(row["name"], auc, _shorten(row["gauc_mean"]), gain, share, cost)
     console.print(table)
     console.print(
-        "gain: difference in AUC, with its 95% interval by a paired bootstrap over users; of the gap: "
-        "between control and teacher; cost: of training on a row, relative to the control, in seconds of the "
-        "processor, with a frozen teacher's own training."
+        "gain: of AUC over the control, in points of .01, with its 95% interval by a paired bootstrap over "
+        "users; gap: its share of the teacher's gain; cost: of training on a row, relative to the control, "
+        "in seconds of the processor, a frozen teacher's own training included."
     )
     for line in describe_findings(summary):
         console.print(line)
+
+
+def _shorten(value: float) -> str:
+    """Four digits of a number from 0 to 1."""
+    return f"{value:.4f}".removeprefix("0")
 
 
 def describe_protocol(protocol: Mapping[str, Any]) -> str:
@@ -63,7 +69,7 @@ def describe_findings(summary: Mapping[str, Any]) -> list[str]:
     student, leaking, teacher = rows[STUDENT], rows[f"{STUDENT}, {LEAK}"], rows[LEAKING_TEACHER]
     helps = "helps less" if leaking["gain"] < student["gain"] else "does not help less here"
     return [
-        f"{STUDENT}: {student['gain']:+.4f} over {CONTROL}.",
+        f"{STUDENT}: {100 * student['gain']:+.2f} points over {CONTROL}.",
         f"A teacher that is told how long the user looked, which tells it the label, has AUC "
-        f"{teacher['auc_mean']:.4f} and {helps}: its student gains {leaking['gain']:+.4f}.",
+        f"{teacher['auc_mean']:.4f} and {helps}: its student gains {100 * leaking['gain']:+.2f} points.",
     ]
