@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from components.run_report.curves import PRERANK, PRERANK_AUC, RETRIEVAL, Curves, Stage
-from components.run_report.html import Cell, make_element, make_number, make_page, make_table
+from components.run_report.elements import Cell, make_element, make_number, make_page, make_table
 from components.run_report.plots import draw_comparison, draw_training
 
 _ALL = "all"  # the slice of everything
@@ -175,23 +175,27 @@ def _render_models(models: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Ite
     Args:
       models: metric by name, by slice, by model.
     """
-    columns = list(dict.fromkeys(metric for slices in models.values() for metric in slices[_ALL]))
-    rows = [[Cell(name), *_make_numbers(slices[_ALL], columns)] for name, slices in models.items()]
-    yield make_table(("model", *columns), rows)
+    yield _make_metrics_table(("model",), [((name,), slices[_ALL]) for name, slices in models.items()])
     places = dict.fromkeys(place for slices in models.values() for place in slices if place != _ALL)
     rows = [
-        [Cell(place), Cell(name), *_make_numbers(slices[place], columns)]
+        ((place, name), slices[place])
         for place in places
         for name, slices in models.items()
         if place in slices
     ]
     if rows:
-        table = make_table(("slice", "model", *columns), rows)
+        table = _make_metrics_table(("slice", "model"), rows)
         yield f"<details><summary>By slice</summary>{table}</details>"
 
 
-def _make_numbers(metrics: Mapping[str, Any], columns: Sequence[str]) -> list[Cell]:
-    return [make_number(metrics.get(column)) for column in columns]
+def _make_metrics_table(heads: Sequence[str], rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> str:
+    """What a row is of, then its metrics; a column for each that any row has."""
+    columns = list(dict.fromkeys(metric for _, metrics in rows for metric in metrics))
+    cells = [
+        [*map(Cell, labels), *(make_number(metrics.get(column)) for column in columns)]
+        for labels, metrics in rows
+    ]
+    return make_table((*heads, *columns), cells)
 
 
 def _render_index(report: Mapping[str, Any]) -> Iterator[str]:

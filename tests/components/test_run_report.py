@@ -226,4 +226,5 @@ def test_the_page_loads_nothing_and_escapes_all_text(report):
     page = report(checks=[check], push={REASON_PROPERTY: evil}, retrieval=models, prerank=models)
     reader = Reader(page)
     assert "<script" not in page and reader.text.count(evil) >= 8
+    assert page.lower().count("<!doctype") == 1 and "<g id" not in page  # what stands in an SVG file alone
     assert not reader.loads and "url(" not in re.sub(r"url\(#", "", page) and "@import" not in page
