@@ -27,6 +27,7 @@ run: setup
 	@echo "  .venv/bin/winnow recommend --user u000042 --exclude-seen"
 	@echo "  .venv/bin/winnow similar --item i000001"
 	@echo "  .venv/bin/tensorboard --logdir $(ROOT)/artifacts/RetrievalTrainer/model_run   training curves"
+	@echo "  $(ROOT)/artifacts/RunReport/page/*/report.html   verdict, curves and metrics, for a browser"
 	@echo "  $(ROOT)/serving    the pushed versions, as TensorFlow Serving loads them"
 	@echo "  $(ROOT)/logs       what TFX, Beam and TensorFlow said"
 	@echo "  README.md          your own events, features and gates"

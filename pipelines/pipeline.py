@@ -21,6 +21,7 @@ from components.prerank_evaluator.component import PrerankEvaluator
 from components.prerank_gate import PrerankGate, PrerankThresholds
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_gate import RetrievalGate, RetrievalThresholds
+from components.run_report.component import RunReport
 from components.version_pusher import VersionPusher
 from pipelines.code_fingerprint import compute_code_fingerprint as fingerprint
 from pipelines.config import RunConfig
@@ -181,6 +182,21 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         ),
         custom_config={"code_fingerprint": fingerprint("components.version_pusher")},
     ).with_id("Pusher")
+    # Last, and whatever the verdict.
+    run_report = RunReport(
+        gate_report=funnel_gate.outputs["report"],
+        pushed_model=pusher.outputs["pushed_model"],
+        index_report=index_builder.outputs["report"],
+        retrieval_evaluation=retrieval_evaluator.outputs["evaluation"],
+        prerank_evaluation=prerank_evaluator.outputs["evaluation"],
+        retrieval_run=retrieval_trainer.outputs["model_run"],
+        item_to_item_run=item_to_item_trainer.outputs["model_run"],
+        prerank_teacher_run=prerank_teacher_trainer.outputs["model_run"],
+        prerank_control_run=prerank_control_trainer.outputs["model_run"],
+        prerank_student_run=prerank_student_trainer.outputs["model_run"],
+        is_synthetic=events.manifest.synthetic,
+        code_fingerprint=fingerprint("components.run_report.component"),
+    )
 
     return Pipeline(
         pipeline_name=PIPELINE_NAME,
@@ -206,6 +222,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             prerank_gate,
             funnel_gate,
             pusher,
+            run_report,
         ],
     )
 

@@ -145,9 +145,11 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
     from components.live_model import find_live_version
     from components.prerank_evaluator.evaluate import METRICS_FILE as PRERANK_METRICS_FILE
     from components.retrieval_evaluator.evaluate import METRICS_FILE
+    from components.run_report.component import PAGE_FILE
 
     gate = metadata.read_output("FunnelGate", "report", REPORT_FILE)
     pushed = metadata.outputs("Pusher").get("pushed_model")
+    page = metadata.outputs("RunReport").get("page")
     if pushed is None:
         verdict = "partial"
     elif gate is not None and not gate["blessed"]:
@@ -163,6 +165,7 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
         "checks": gate["checks"] if gate else [],
         "metrics": metadata.read_output("RetrievalEvaluator", "evaluation", METRICS_FILE),
         "prerank_metrics": metadata.read_output("PrerankEvaluator", "evaluation", PRERANK_METRICS_FILE),
+        "report": str(Path(page.uri, PAGE_FILE)) if page else None,
     }
 
 
@@ -190,3 +193,5 @@ def _print_result(result: dict[str, Any]) -> None:
         console.print(
             f"Nothing pushed: version {result['live_version']} is live already, with equal content."
         )
+    if result["report"]:
+        console.print(f"Report: {result['report']}", soft_wrap=True)

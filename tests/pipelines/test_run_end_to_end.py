@@ -5,6 +5,7 @@ The tests share one root (see conftest.py) and go in order: each says which node
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,7 @@ def test_the_first_run_runs_everything_and_pushes(workspace, first):
     assert set(first["nodes"].values()) == {"done"}
     assert first["verdict"] == "pushed" and all(check["passed"] for check in first["checks"])
     assert workspace.versions() == [first["live_version"]]
+    assert f"Pushed as version {first['live_version']}" in Path(first["report"]).read_text()
     models = first["metrics"]["models"]
     assert models["candidate"]["all"]["recall_100"] > models["popularity"]["all"]["recall_100"]
     assert first["metrics"]["item_to_item"]["num_queries"] < first["metrics"]["num_queries"]
@@ -54,6 +56,7 @@ def test_a_changed_gate_threshold_judges_again_and_can_block(workspace, first):
     (failed,) = [check for check in blocked["checks"] if not check["passed"]]
     assert failed["name"] == "recall_100, floor"
     assert failed["missed_by"] == pytest.approx(0.98 - failed["value"])
+    assert "Not pushed: blocked by a gate" in Path(blocked["report"]).read_text()
     workspace.config.write_text(config)
 
 
@@ -132,6 +135,7 @@ def test_recommend_and_similar_answer_from_the_pushed_version(workspace, first):
 
 def test_a_part_of_the_nodes_runs_and_pushes_nothing(workspace, first):
     part = workspace.run("--to", "Transform")
+    assert part["report"] is None
     assert part["verdict"] == "partial" and part["nodes"]["RetrievalTrainer"] == "skipped"
     assert workspace.versions() == [first["live_version"]]
 
