@@ -21,7 +21,7 @@ class WeightAverage:
         self._average = tf.train.ExponentialMovingAverage(momentum, model.optimizer.iterations)
         self._average.apply(self._variables)  # makes the averages, outside of the graph
 
-    @tf.function
+    @tf.function(autograph=False)
     def update(self) -> None:
         """Takes the present weights into the average; to be called after each step."""
         self._average.apply(self._variables)

@@ -118,11 +118,17 @@ class RowSource:
           until_ms: and those from that time on.
 
         Raises:
+          NoRowsError: if no training row is of that time.
           ValueError: see `select_features`.
         """
         wanted = {x.name for config in configs for x in select_features(self.features, config)}
         features = tuple(x for x in self.features if x.name in wanted)
         days = self._select_days(since_ms, until_ms)
+        if not days:
+            raise NoRowsError(
+                f"no training row from {since_ms} to {until_ms} ms since the epoch: the teacher's days leave "
+                "its student none"
+            )
         num_rows, num_clicks = sum(x.num_rows for x in days), sum(x.num_clicks for x in days)
         return TrainingData(
             features=features,
@@ -220,6 +226,7 @@ def make_requests(
     keys = (USER_KEY, REQUEST_KEY, TIMESTAMP_KEY)
     columns = {name: spec[name] for name in (*(x.name for x in features), f.CLICKED, f.CONVERTED, *keys)}
 
+    @tf.autograph.experimental.do_not_convert
     def parse(records: tf.Tensor) -> Batch:
         row = tf.io.parse_example(records, columns)
         request, place, is_first = _group(row[REQUEST_KEY], list_size)

@@ -34,6 +34,7 @@ class ScorerTraining(tf.keras.Model):
         """Scores rows as the scorer does."""
         return self.scorer(inputs, training=training)
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes half a minute
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Keras' hook: one step on a batch of `data.make_requests`."""
         inputs = flatten(batch)

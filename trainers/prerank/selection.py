@@ -31,6 +31,11 @@ class Selection(Averaging):
         self._patience = patience
         self.best_loss = np.inf
 
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        super().on_train_begin(logs)
+        self._measure = Measure(self.model)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keras' hook."""
         super().on_epoch_end(epoch, logs)
@@ -38,7 +43,7 @@ class Selection(Averaging):
 
     def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
         """Measures the present weights and keeps them if they are the best so far."""
-        loss, auc = measure(self.model, self._requests)
+        loss, auc = self._measure(self._requests)
         if logs is not None:
             logs[METRIC], logs[AUC] = loss, auc
         if loss < self.best_loss:
@@ -46,26 +51,33 @@ class Selection(Averaging):
             self.best_weights = self.model.get_weights()
 
 
-def measure(model: Any, requests: tf.data.Dataset) -> tuple[float, float]:
+class Measure:
     """The log loss, summed over tasks, and the AUC of the click (by 1,000 thresholds), dropout off.
 
     Args:
-      model: see `learning.ScorerTraining`.
-      requests: see `data.make_requests`.
+      model: see `learning.ScorerTraining`; traced once, however often it is measured.
     """
-    auc = tf.keras.metrics.AUC(1000, from_logits=True)
-    losses = [tf.keras.metrics.Mean() for _ in model.scorer.config.tasks]
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def update(batch: Any) -> None:
-        inputs = flatten(batch)
-        logits = model(inputs, training=False).logits
-        labels, mask = make_labels(inputs, len(losses))
-        for k, loss in enumerate(losses):  # each task's mean is over its own labels, whatever a batch holds
-            entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels[:, k], logits=logits[:, k])
-            loss.update_state(entropy, mask[:, k])
-        auc.update_state(labels[:, 0], logits[:, 0])
+    def __init__(self, model: Any):
+        self._auc = tf.keras.metrics.AUC(1000, from_logits=True)
+        self._losses = [tf.keras.metrics.Mean() for _ in model.scorer.config.tasks]
 
-    for batch in requests:
-        update(batch)
-    return sum(float(loss.result()) for loss in losses), float(auc.result())
+        @tf.function(reduce_retracing=True, autograph=False)
+        def update(batch: Any) -> None:
+            inputs = flatten(batch)
+            logits = model(inputs, training=False).logits
+            labels, mask = make_labels(inputs, len(self._losses))
+            for k, loss in enumerate(self._losses):  # the mean of a task's own labels, whatever a batch holds
+                entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels[:, k], logits=logits[:, k])
+                loss.update_state(entropy, mask[:, k])
+            self._auc.update_state(labels[:, 0], logits[:, 0])
+
+        self._update = update
+
+    def __call__(self, requests: tf.data.Dataset) -> tuple[float, float]:
+        """Loss and AUC of requests, see `data.make_requests`."""
+        for metric in (self._auc, *self._losses):
+            metric.reset_state()
+        for batch in requests:
+            self._update(batch)
+        return sum(float(loss.result()) for loss in self._losses), float(self._auc.result())

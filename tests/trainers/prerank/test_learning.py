@@ -11,7 +11,7 @@ from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, Te
 from trainers.prerank.data import TEACHER_HIDDEN, TEACHER_LOGITS, flatten
 from trainers.prerank.learning import Distillation, ScorerTraining
 from trainers.prerank.model import TwoTowerStudent, build_teacher
-from trainers.prerank.selection import measure
+from trainers.prerank.selection import Measure
 from trainers.prerank.train import USER_TABLE
 
 SHAPE = {
@@ -232,5 +232,5 @@ def test_what_the_epoch_is_chosen_by_is_the_log_loss_of_all_rows(training, make_
     logits = np.concatenate([_logits(student, x) for x in rows])
     labels = np.concatenate([_labels(x) for x in rows])
     requests = tf.data.Dataset.from_tensors(batches[0]).concatenate(tf.data.Dataset.from_tensors(batches[1]))
-    loss, _ = measure(ScorerTraining(student), requests)
+    loss, _ = Measure(ScorerTraining(student))(requests)
     np.testing.assert_allclose(loss, _bce(logits, labels, (1, 1)), rtol=1e-5)

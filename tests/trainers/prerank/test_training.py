@@ -14,7 +14,7 @@ from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherCo
 from trainers.prerank.data import flatten
 from trainers.prerank.learning import ScorerTraining
 from trainers.prerank.model import Scores
-from trainers.prerank.selection import AUC, METRIC, measure
+from trainers.prerank.selection import AUC, METRIC, Measure
 from trainers.prerank.teaching import FrozenTeacher, freeze
 
 SHAPE = {
@@ -112,7 +112,7 @@ def test_training_stops_when_patience_ends_and_the_best_epoch_is_kept(teacher, o
     assert len(losses) == len(teacher.history["loss"]) == len(teacher.epoch_seconds)
     assert teacher.best_epoch == int(np.argmin(losses)) == len(losses) - 3, "two epochs without a better one"
     assert len(losses) < 8, "the test needs a training that stops early"
-    kept = measure(ScorerTraining(teacher.scorer), old.evaluation)
+    kept = Measure(ScorerTraining(teacher.scorer))(old.evaluation)
     np.testing.assert_allclose(kept, [min(losses), teacher.history[AUC][teacher.best_epoch]], rtol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_what_is_measured_is_the_log_loss_and_the_auc(teacher, old):
     logits = teacher.scorer(inputs).logits.numpy()[:, 0].astype(np.float64)
     labels = inputs[f.CLICKED].numpy()
     loss = np.mean(np.log1p(np.exp(logits)) - labels * logits)
-    found = measure(ScorerTraining(teacher.scorer), old.evaluation)
+    found = Measure(ScorerTraining(teacher.scorer))(old.evaluation)
     np.testing.assert_allclose(found, [loss, _auc(logits, labels)], atol=2e-3)
     np.testing.assert_allclose(found[0], loss, rtol=1e-5)
 
