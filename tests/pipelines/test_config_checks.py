@@ -38,7 +38,7 @@ def refuse(source, text, message):
         check_config(source, config(text))
 
 
-@pytest.mark.parametrize("source", ["marketplace", "movielens", "amazon"])
+@pytest.mark.parametrize("source", ["core", "marketplace", "movielens", "amazon"])
 def test_the_defaults_pass(source):
     check_config(source, config())
 
@@ -63,9 +63,9 @@ def test_privileged_groups_are_the_teachers_alone():
 @pytest.mark.parametrize("form", ["pfd", "pfd_md"])
 def test_a_form_that_needs_privileged_features_needs_one_that_is_on(folder, form):
     message = rf"^prerank_teacher\.form '{form}' needs privileged features.*role=privileged.*'md'"
-    teacher = f"prerank_teacher: {{form: {form}}}"
-    refuse("core", teacher, message)
-    refuse("marketplace", f"prerank_teacher: {{form: {form}, disabled_groups: [interactions]}}", message)
+    teacher = f"prerank_teacher: {{form: {form}, disabled_groups: [interactions]}}"
+    for source in ("core", "marketplace"):
+        refuse(source, teacher, message)
     # Without an encoding no model sees it.
     refuse(folder(encode=""), teacher, message)
     check_config(folder(encode='tag: "encode=zscore"'), config(teacher))
@@ -73,7 +73,9 @@ def test_a_form_that_needs_privileged_features_needs_one_that_is_on(folder, form
 
 def test_post_event_features_alone_are_not_enough():
     """They are the conversion's, and every source has the dwell time."""
-    refuse("core", "prerank: {tasks: [clicked]}", r"^prerank_teacher\.form 'pfd_md' needs privileged")
+    check_config("core", config("prerank: {tasks: [clicked]}"))
+    message = r"^prerank_teacher\.form 'pfd_md' needs privileged"
+    refuse("core", "prerank_teacher: {disabled_groups: [interactions]}", message)
 
 
 def test_a_teacher_needs_its_students_tasks():
