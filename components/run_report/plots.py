@@ -84,7 +84,7 @@ def _render(figure: Figure) -> str:
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
     drawn = stream.getvalue()
-    svg = re.sub(r'<g id="[^"]*">', "<g>", drawn[drawn.index("<svg") :])  # ids would meet those of others
+    svg = re.sub(r'<g id="[^"]*"', "<g", drawn[drawn.index("<svg") :])  # ids would meet those of others
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
     return svg
