@@ -143,7 +143,7 @@ def test_tables_of_different_widths_are_not_shared(training, sharing):
         (DistillationConfig, {"losses": []}, "", "losses: expected at least one form"),
         (DistillationConfig, {"weight": 1.1}, "weight", "less than or equal to 1"),
         (DistillationConfig, {"weight": -0.1}, "weight", "greater than or equal to 0"),
-        (DistillationConfig, {"weight": float("nan")}, "weight", "greater than or equal to 0"),
+        (DistillationConfig, {"weight": float("nan")}, "weight", "less than or equal to 1"),
         (DistillationConfig, {"warm_up_fraction": 1.0}, "warm_up_fraction", "less than 1"),
         (
             DistillationConfig,
