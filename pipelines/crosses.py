@@ -46,10 +46,15 @@ def _check_cross(cross: str, source: str, features: dict[str, f.Feature]) -> Non
                 f"{where}: the schema {source!r} has no query or candidate feature {part!r}. "
                 f"Did you mean {nearest!r}? Features: {', '.join(sorted(features))}."
             )
-        if features[part].is_list:
-            raise ConfigError(f"{where}: {part} is a list; expected features of one value. Leave it out.")
-        if features[part].type == schema_pb2.FLOAT:
-            raise ConfigError(
-                f"{where}: {part} is a fractional number, of which hardly two are equal; expected strings or "
-                "whole numbers. Leave it out."
-            )
+        if problem := _find_problem(features[part]):
+            raise ConfigError(f"{where}: {part} {problem}; leave it out.")
+
+
+def _find_problem(feature: f.Feature) -> str | None:
+    if feature.is_list:
+        return "is a list, expected features of one value"
+    if feature.type == schema_pb2.FLOAT:
+        return "is a fractional number, of which hardly two are equal; expected strings or whole numbers"
+    if f.CROSS_SEPARATOR in feature.name:
+        return f"has {f.CROSS_SEPARATOR!r} in its name, which would not be told from the names of a cross"
+    return None

@@ -13,6 +13,7 @@ import dataclasses
 import enum
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -34,6 +35,7 @@ HISTORY_TIMESTAMP = HISTORY_PREFIX + TIMESTAMP
 ANCHOR_PREFIX = "anchor_"  # the item that another item is the answer to
 CANDIDATE_PREFIX = "candidate_"
 HISTORY_SIZE = 50
+CROSS_SEPARATOR = "_x_"  # between the names of a cross' features in that of the cross
 
 _FOLDER = Path(__file__).parent
 _PARTS = {
@@ -194,6 +196,16 @@ def read_interactions(schema: schema_pb2.Schema) -> tuple[Interaction, ...]:
 def split_cross(cross: str) -> tuple[str, ...]:
     """The features of a cross written as "user_id x item_id"."""
     return tuple(cross.split(" x "))
+
+
+def cross_output(parts: Sequence[str]) -> str:
+    """What Transform calls a cross."""
+    return f"{CROSS_SEPARATOR.join(parts)}_hash"
+
+
+def split_cross_output(name: str) -> list[str]:
+    """The features of a cross by what Transform calls it."""
+    return name.removesuffix("_hash").split(CROSS_SEPARATOR)
 
 
 def _read_feature(proto: schema_pb2.Feature) -> Feature:

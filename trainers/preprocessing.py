@@ -24,7 +24,6 @@ CROSSES_GROUP = "crosses"
 USER_KEY = f"{f.USER_ID}_key"  # tells users apart whom no vocabulary knows
 REQUEST_KEY = f"{f.REQUEST_ID}_key"
 TIMESTAMP_KEY = f"{f.TIMESTAMP}_ms"
-_CROSS_SEPARATOR = "_x_"
 _MAX_AGE_BUCKET = 31  # 2^31 seconds are 68 years
 _NUM_TIMESTAMP_BUCKETS = 100
 
@@ -180,7 +179,7 @@ def _encode_cross(parts: tuple[str, ...], inputs: Mapping[str, Tensor], size: in
     schema_inference.set_tensor_schema_override(
         indices, tf.constant(0, tf.int64), tf.constant(size - 1, tf.int64)
     )
-    return {f"{_CROSS_SEPARATOR.join(parts)}_hash": indices}
+    return {f.cross_output(parts): indices}
 
 
 def preprocessing_fn(inputs: dict[str, Tensor], custom_config: dict[str, Any]) -> dict[str, Tensor]:
@@ -238,10 +237,9 @@ def _find_crosses(
     place = {feature.name: number for number, feature in enumerate(features)}
     found = []
     for output in transform_output.transformed_metadata.schema.feature:
-        parts = output.name.removesuffix("_hash").split(_CROSS_SEPARATOR)
-        if output.name in known or len(parts) == 1:
+        if output.name in known or not output.HasField("int_domain"):
             continue
-        places = [place[part] for part in parts]
+        places = [place[part] for part in f.split_cross_output(output.name)]
         sides = {features[number].role for number in places}
         role = sides.pop() if len(sides) == 1 else f.Role.CROSS
         size = int(output.int_domain.max) + 1

@@ -106,8 +106,8 @@ def group_files(rows_per_file: Mapping[str, int]) -> list[list[str]]:
 def shuffle_requests(table: pa.Table, seed: int) -> pa.Table:
     """Permutes the requests, and keeps the rows of each side by side.
 
-    A user's requests lie side by side after the build; a trainer's shuffle buffer wants them spread. The rows
-    of one request stay neighbours: a trainer that compares them groups neighbours.
+    The log is in the order of time; a trainer's shuffle buffer wants it spread. The rows of one request stay
+    neighbours: a trainer that compares them groups neighbours.
     """
     requests = table.column(f.REQUEST_ID).combine_chunks().dictionary_encode()
     places = np.random.default_rng(seed).permutation(len(requests.dictionary))

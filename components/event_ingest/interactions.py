@@ -88,8 +88,7 @@ def _list_values(shown: pa.Table, column: str) -> _Values:
 
 def _number(array: pa.Array) -> np.ndarray:
     """Small numbers for the values of an array without nulls."""
-    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64)
+    return array.dictionary_encode().indices.to_numpy().astype(np.int64)
 
 
 def _count_before(

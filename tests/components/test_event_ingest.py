@@ -2,6 +2,7 @@
 
 import datetime as dt
 import glob
+import itertools
 
 import apache_beam as beam
 import numpy as np
@@ -70,15 +71,11 @@ def test_ingest_writes_every_row_once_and_splits_by_whole_days(events, tmp_path)
 def test_the_rows_of_a_request_lie_side_by_side_and_requests_are_spread(events, tmp_path):
     uris, _ = run_ingest(events, tmp_path)
     for split in ("train", "eval", "test"):
-        rows = [
-            (values(x, "request_id")[0], values(x, "user_id")[0]) for x in read(uris["impression"], split)
-        ]
-        requests = [request for request, _ in rows]
-        starts = [n for n in range(len(rows)) if n == 0 or requests[n] != requests[n - 1]]
-        assert len(starts) == len(set(requests)) < len(requests)
-        users = [rows[n][1] for n in starts]
-        together = sum(a == b for a, b in zip(users, users[1:], strict=False))
-        assert together < 0.5 * (len(users) - len(set(users))), "as they lie in the log, all of them are"
+        examples = read(uris["impression"], split)
+        requests = [values(x, "request_id")[0] for x in examples]
+        assert 1 + sum(a != b for a, b in itertools.pairwise(requests)) == len(set(requests)) < len(requests)
+        times = [values(x, "timestamp")[0] for x in examples]
+        assert abs(np.corrcoef(np.arange(len(times)), times)[0, 1]) < 0.5, "the log is in the order of time"
 
 
 def test_impressions_have_the_interactions_that_the_schema_names(events, tmp_path):

@@ -95,12 +95,12 @@ def _serialize(source: str, rows: Sequence[Row]) -> list[bytes]:
     return encode_examples(pa.table(columns), schema)
 
 
-def fit(source: str, rows: Sequence[Row], folder: Path) -> Prepared:
+def fit(source: str, rows: Sequence[Row], folder: Path, transform: TransformConfig) -> Prepared:
     """Fits the preprocessing on rows the way TFX does, on Beam, and transforms them."""
     schema = f.load_schema(source, f.ExampleType.IMPRESSION)
     reader = tfxio.TFExampleBeamRecord("inmem", telemetry_descriptors=["tests"], schema=schema)
     graph = str(folder / "graph")
-    custom_config = {"schema": source, "crosses": select_crosses(source, TransformConfig())}
+    custom_config = {"schema": source, "crosses": select_crosses(source, transform)}
     with beam.Pipeline() as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
         raw = pipeline | beam.Create(_serialize(source, rows), reshuffle=False) | reader.BeamSource()
         (batches, metadata), transform_fn = (
@@ -122,9 +122,13 @@ def fit(source: str, rows: Sequence[Row], folder: Path) -> Prepared:
 
 
 @pytest.fixture(scope="session")
-def prepare(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Sequence[Row]], Prepared]:
+def prepare(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared]:
     """Fits a Transform graph on rows of a source; required features that a row lacks get a value."""
-    return lambda source, rows: fit(source, rows, tmp_path_factory.mktemp(source))
+
+    def prepare(source: str, rows: Sequence[Row], transform: TransformConfig | None = None) -> Prepared:
+        return fit(source, rows, tmp_path_factory.mktemp(source), transform or TransformConfig())
+
+    return prepare
 
 
 def make_rows(source: str, count: int = 60, seed: int = 0) -> list[Row]:

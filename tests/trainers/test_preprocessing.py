@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.config import TransformConfig
 from schemas import features as f
-from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, USER_KEY
+from trainers.preprocessing import CROSSES_GROUP, REQUEST_KEY, TIMESTAMP_KEY, USER_KEY, encoded_features
 
 MONDAY_MS = 1_704_067_200_000  # Monday, 1 January 2024, 00:00 UTC
 HOUR_MS = 3_600_000
@@ -36,6 +37,7 @@ def shop(prepare):
                 "history_timestamp": [MONDAY_MS - 1000, MONDAY_MS] if n else [],
                 "gender": "f",
                 "occupation": "poet",
+                "user_shop_id_clicks": [0, 3, None, 3][n],
             }
             for n, (item, title, category, brand, price) in enumerate(
                 [
@@ -143,6 +145,33 @@ def test_age_is_the_power_of_two_of_seconds(shop):
     assert _dense(shop.encode([row])["history_timestamp_age"]) == [[32, 12, 3, 2, 1, 1]]
 
 
+def test_log2_is_the_power_of_two_of_one_more_and_ends(shop):
+    # 1 + x: 1, 2, 3, 4, 7, 8, 2047, 2048, beyond; the powers from 1, 12 of them.
+    counts = [0, 1, 2, 3, 6, 7, 2046, 2047, 10**6]
+    encoded = shop.encode([*({"user_shop_id_clicks": x} for x in counts), {}])
+    assert _dense(encoded["user_shop_id_clicks_log2"]) == [1, 2, 2, 3, 3, 4, 11, 12, 12, 0]
+
+
+def test_log2_is_exact_at_every_power(shop):
+    ages = [2.0**power - 1 for power in range(24)]
+    encoded = shop.encode([{"user_shop_id_click_age_seconds": x} for x in ages])
+    assert _dense(encoded["user_shop_id_click_age_seconds_log2"]) == list(range(1, 25))
+
+
+def test_log_zscore_has_mean_0_and_variance_1_over_the_training_rows_that_have_a_value(shop):
+    # log(1 + x) of 0, 3, 3 is 0, a, a with a = log 4: mean 2a/3, standard deviation a √2/3.
+    encoded = shop.encode([{"user_shop_id_clicks": x} for x in (0, 3, 1, None)])
+    # log 2 = a/2, which is a/6 below the mean.
+    expected = np.array([-2, 1, -0.5, 0]) / np.sqrt(2)
+    np.testing.assert_allclose(encoded["user_shop_id_clicks_log_zscore"], expected, atol=1e-6)
+
+
+def test_what_no_training_row_has_is_encoded_all_the_same(shop):
+    encoded = shop.encode([{"dwell_seconds": 7.0}, {}])
+    assert _dense(encoded["dwell_seconds_log2"]) == [4, 0]
+    assert np.isfinite(encoded["dwell_seconds_log_zscore"]).all()
+
+
 def test_crosses_are_of_both_values(shop):
     rows = [
         {"gender": "f", "occupation": "poet"},
@@ -154,6 +183,71 @@ def test_crosses_are_of_both_values(shop):
     assert same == again
     assert len({same, other_gender, other_occupation}) == 3
     assert all(1 <= value < 256 for value in (same, other_gender, other_occupation))
+
+
+@pytest.mark.parametrize("name", [x.replace(" ", "_") for x in TransformConfig().crosses])
+def test_a_cross_of_a_missing_value_is_0(shop, name):
+    row = {
+        "gender": "f",
+        "occupation": "poet",
+        "city": "rome",
+        "device": "phone",
+        "brand": "b",
+        "shop_id": "s",
+    }
+    parts = set(name.split("_x_"))
+    lacking = [{k: v for k, v in row.items() if k != part} for part in sorted(parts & row.keys())]
+    whole, *others = _dense(shop.encode([row, *lacking])[f"{name}_hash"])
+    assert whole > 0 and others == [0] * len(lacking)
+
+
+def test_a_cross_of_both_sides_is_of_neither(shop):
+    roles = {x.name: (x.role, x.size) for x in shop.features if x.group == CROSSES_GROUP}
+    assert roles == {
+        "user_id_x_item_id_hash": (f.Role.CROSS, 262_144),
+        "user_id_x_category_hash": (f.Role.CROSS, 32_768),
+        "user_id_x_shop_id_hash": (f.Role.CROSS, 262_144),
+        "gender_x_occupation_hash": (f.Role.QUERY, 256),
+        "gender_x_category_hash": (f.Role.CROSS, 256),
+        "occupation_x_brand_hash": (f.Role.CROSS, 8192),
+        "city_x_device_hash": (f.Role.QUERY, 256),
+        "category_x_brand_hash": (f.Role.CANDIDATE, 2048),
+    }
+
+
+def test_crosses_and_their_sizes_are_the_configuration_s(prepare):
+    rows = [{"release_year": 1990 + n, "gender": "f", "occupation": "poet"} for n in range(40)]
+    crosses = {"user_id x release_year": 8, "gender x category x occupation": 30}
+    prepared = prepare("movielens", rows, TransformConfig(crosses))
+    found = {x.name: (x.role, x.size) for x in prepared.features if x.group == CROSSES_GROUP}
+    assert found == {
+        "user_id_x_release_year_hash": (f.Role.CROSS, 8),
+        "gender_x_category_x_occupation_hash": (f.Role.CROSS, 30),
+    }
+    encoded = prepare_values(prepared.encode([*rows, {}]), found)
+    assert encoded["user_id_x_release_year_hash"][-1] == 0, "no year"
+    assert set(encoded["user_id_x_release_year_hash"][:-1]) == set(range(1, 8)), "every bucket but that"
+    assert len(set(encoded["gender_x_category_x_occupation_hash"][:-1])) == 1
+
+
+def prepare_values(encoded, names):
+    return {name: _dense(encoded[name]) for name in names}
+
+
+def test_features_are_found_by_their_roles(shop):
+    for role in (f.Role.QUERY, f.Role.PRIVILEGED, f.Role.PRIVILEGED_POST_EVENT, f.Role.CROSS):
+        found = encoded_features(shop.transform, role)
+        assert found == tuple(x for x in shop.features if x.role is role) != ()
+    both = encoded_features(shop.transform, f.Role.PRIVILEGED, f.Role.PRIVILEGED_POST_EVENT)
+    assert {x.group for x in both} == {"interactions", "post_event"}
+
+
+def test_the_request_s_key_and_time_pass_through(shop):
+    rows = [{"request_id": "a", "timestamp": 7}, {"request_id": "b"}, {"request_id": "a", "item_id": "i9"}]
+    encoded = shop.encode(rows)
+    first, second, again = _dense(encoded[REQUEST_KEY])
+    assert first == again != second
+    assert _dense(encoded[TIMESTAMP_KEY]) == [7, MONDAY_MS, MONDAY_MS]
 
 
 def test_the_user_key_tells_unknown_users_apart(shop):
@@ -175,8 +269,18 @@ def test_items_alone_give_the_item_side(shop):
     alone, whole = shop.encode([row], names), shop.encode([row])
     candidate = [x.name for x in shop.features if x.role is f.Role.CANDIDATE]
     assert set(candidate) <= set(alone)
-    assert "user_id_index" not in alone
+    assert not set(alone) & {x.name for x in shop.features if x.role is not f.Role.CANDIDATE}
     for name in candidate:
+        assert _dense(alone[name]) == _dense(whole[name]), name
+
+
+def test_a_query_alone_gives_the_query_side(shop):
+    names = [x.name for x in f.read_features(shop.transform.raw_metadata.schema, f.Role.QUERY)]
+    row = {"user_id": "u1", "gender": "f", "occupation": "poet", "history_item_id": ["i9"]}
+    alone, whole = shop.encode([row], names), shop.encode([row])
+    query = {x.name for x in shop.features if x.role is f.Role.QUERY}
+    assert set(alone) == query | {USER_KEY, TIMESTAMP_KEY}
+    for name in query:
         assert _dense(alone[name]) == _dense(whole[name]), name
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from schemas import features as f
 from trainers.layers.feature_embedding import table_dim
-from trainers.retrieval import export, warm_start
+from trainers.retrieval import data, export, warm_start
 from trainers.retrieval.config import RetrievalConfig
 from trainers.retrieval.model import ITEM_INDEX, RetrievalModel
 from trainers.retrieval.selection import METRIC
@@ -54,6 +55,24 @@ def test_the_same_seed_gives_the_same_loss(trained, marketplace, tmp_path):
     result, _ = trained
     again = _train(marketplace, tmp_path)
     np.testing.assert_allclose(again.history["loss"], result.history["loss"], rtol=1e-4)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_the_towers_read_the_query_s_and_the_candidate_s_columns_alone(marketplace, tmp_path, monkeypatch):
+    read = []
+
+    def make_rows(patterns, spec, features):
+        read.extend(features)
+        raise Stop
+
+    monkeypatch.setattr(data, "make_rows", make_rows)
+    with pytest.raises(Stop):
+        _train(marketplace, tmp_path)
+    assert {x.role for x in read} == {f.Role.QUERY, f.Role.CANDIDATE}
+    assert len(read) < len(marketplace.features)
 
 
 def test_what_a_warm_start_needs_lies_beside_the_model(trained):
