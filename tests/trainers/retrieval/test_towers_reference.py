@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 
 from schemas import features as f
+from trainers.batches import to_dense
 from trainers.layers.feature_embedding import PADDING
 from trainers.retrieval import export
 from trainers.retrieval.config import ItemToItemConfig, RetrievalConfig
-from trainers.batches import to_dense
 from trainers.retrieval.item_to_item import anchor_features
 from trainers.retrieval.model import RetrievalModel
 
