@@ -69,13 +69,11 @@ class Prepared:
         """Transforms further rows into a file; returns its pattern."""
         encoded = self.encode(rows)
         spec = self.transform.transformed_feature_spec()
+        columns = {getattr(column, "value_key", name): encoded[name].numpy() for name, column in spec.items()}
         path = self.folder / f"{name}.gz"
         with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
             for i in range(len(rows)):
-                feature = {
-                    getattr(column, "value_key", name): _as_feature(encoded[name][i].numpy())
-                    for name, column in spec.items()
-                }
+                feature = {key: _as_feature(values[i]) for key, values in columns.items()}
                 example = tf.train.Example(features=tf.train.Features(feature=feature))
                 writer.write(example.SerializeToString())
         return str(path)
@@ -126,7 +124,7 @@ def prepare(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Prepared]
     """Fits a Transform graph on rows of a source; required features that a row lacks get a value."""
 
     def prepare(source: str, rows: Sequence[Row], transform: TransformConfig | None = None) -> Prepared:
-        return fit(source, rows, tmp_path_factory.mktemp(source), transform or TransformConfig())
+        return fit(source, rows, tmp_path_factory.mktemp(Path(source).name), transform or TransformConfig())
 
     return prepare
 
