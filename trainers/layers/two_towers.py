@@ -93,6 +93,7 @@ class QueryTower(tf.keras.Model):
             shape.hidden_dims, shape.output_dim, shape.normalize, shape.dropout, name="query_top"
         )
 
+    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes long
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Maps a batch of encoded features to [B, output_dim]."""
         return self._top(self._encoder(inputs, training=training), training=training)
@@ -114,6 +115,7 @@ class CandidateTower(tf.keras.Model):
             shape.hidden_dims, shape.output_dim, shape.normalize, shape.dropout, name="candidate_top"
         )
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Maps a batch of encoded features to [B, output_dim]."""
         return self._top(self._embedding(inputs, training=training), training=training)

@@ -42,11 +42,7 @@ class ScorerTraining(tf.keras.Model):
             loss = self.compute_batch_loss(inputs)
         variables = self.trainable_variables
         gradients = tape.gradient(loss, variables)
-        self.optimizer.apply_gradients(
-            (gradient, variable)
-            for gradient, variable in zip(gradients, variables, strict=True)
-            if gradient is not None  # joint warm-up: a projection is not used yet
-        )
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._mean_loss.update_state(loss)
         return {"loss": self._mean_loss.result()}
 

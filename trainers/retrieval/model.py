@@ -72,7 +72,6 @@ class RetrievalModel(tfrs.Model):
             remove_accidental_hits=True,
         )
 
-    @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes long
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The batch's mean loss (TFRS' hook).
 
