@@ -91,6 +91,7 @@ def test_the_lineage_of_what_is_live_is_that_of_the_run_that_made_it(workspace, 
     assert cuts == sorted(cuts) and [cuts[0], cuts[-1]] == [days[0], days[-1]]
     uses = {(use["artifact"], makers[use["execution"]]) for use in found["uses"]}
     assert (made["RetrievalTrainer", "model"]["id"], "IndexBuilder") in uses
+    assert (made["PrerankTeacherTrainer", "model"]["id"], "PrerankStudentTrainer") in uses
     recall = first["metrics"]["models"]["candidate"]["all"]["recall_100"]
     assert made["RetrievalEvaluator", "evaluation"]["properties"]["candidate"]["recall_100"] == recall
     auc = first["prerank_metrics"]["models"]["candidate"]["all"]["auc"]
