@@ -46,7 +46,9 @@ def build_funnel(
     ids_file = os.path.join(exact_dir, "assets", IDS_FILE)
     check_catalogue(ids_file, item_ids)
     with contextlib.ExitStack() as on_failure:
-        on_failure.callback(shutil.rmtree, funnel_dir, ignore_errors=True)
+        # Not the folder itself: it is TFX's, which stumbles over its absence and hides what went wrong.
+        for flavour in FLAVOURS:
+            on_failure.callback(shutil.rmtree, package_dir(funnel_dir, flavour), ignore_errors=True)
         for flavour in FLAVOURS:
             source, target = package_dir(retrieval_dir, flavour), package_dir(funnel_dir, flavour)
             package = FunnelPackage(load_package(source), student, item_ids, vectors, depth, ids_file)
