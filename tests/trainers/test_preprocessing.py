@@ -201,18 +201,18 @@ def test_a_cross_of_a_missing_value_is_0(shop, name):
     assert whole > 0 and others == [0] * len(lacking)
 
 
-def test_a_cross_of_both_sides_is_of_neither(shop):
-    roles = {x.name: (x.role, x.size) for x in shop.features if x.group == CROSSES_GROUP}
-    assert roles == {
-        "user_id_x_item_id_hash": (f.Role.CROSS, 262_144),
-        "user_id_x_category_hash": (f.Role.CROSS, 32_768),
-        "user_id_x_shop_id_hash": (f.Role.CROSS, 262_144),
-        "gender_x_occupation_hash": (f.Role.QUERY, 256),
-        "gender_x_category_hash": (f.Role.CROSS, 256),
-        "occupation_x_brand_hash": (f.Role.CROSS, 8192),
-        "city_x_device_hash": (f.Role.QUERY, 256),
-        "category_x_brand_hash": (f.Role.CANDIDATE, 2048),
-    }
+def test_crosses_come_in_the_schema_s_order_and_one_of_both_sides_is_of_neither(shop):
+    roles = [(x.name, x.role, x.size) for x in shop.features if x.group == CROSSES_GROUP]
+    assert roles == [
+        ("user_id_x_item_id_hash", f.Role.CROSS, 262_144),
+        ("user_id_x_category_hash", f.Role.CROSS, 32_768),
+        ("user_id_x_shop_id_hash", f.Role.CROSS, 262_144),
+        ("gender_x_occupation_hash", f.Role.QUERY, 256),
+        ("gender_x_category_hash", f.Role.CROSS, 256),
+        ("occupation_x_brand_hash", f.Role.CROSS, 8192),
+        ("city_x_device_hash", f.Role.QUERY, 256),
+        ("category_x_brand_hash", f.Role.CANDIDATE, 2048),
+    ]
 
 
 def test_crosses_and_their_sizes_are_the_configuration_s(prepare):
