@@ -144,7 +144,7 @@ def winnow(folder, *arguments):
 def test_distill_study_and_scoring_end_to_end(tmp_path):
     """On a world of a few thousand rows; a second run reads what the first one measured."""
     simulate(
-        MarketplaceConfig(num_users=80, num_items=200, num_shops=30, num_days=6, seed=3), tmp_path / "log"
+        MarketplaceConfig(num_users=80, num_items=200, num_shops=60, num_days=6, seed=3), tmp_path / "log"
     )
     config = tmp_path / "config.yaml"
     config.write_text(
