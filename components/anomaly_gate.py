@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
+from tfx.types.artifact import Artifact
 from tfx.v1.dsl.components import InputArtifact, Parameter, component
 from tfx.v1.types.standard_artifacts import ExampleAnomalies, Examples
 
 from components.point_in_time import find_leaks
+from schemas import features as f
 
 
 class AnomalyError(ValueError):
@@ -41,7 +43,7 @@ def AnomalyGate(
             ("item", item_anomalies),
         )
         for split in artifact_utils.decode_split_names(artifact.split_names)
-        for line in describe_anomalies(os.path.join(artifact.uri, f"Split-{split}", "SchemaDiff.pb"), split)
+        for line in describe_anomalies(_anomalies_path(artifact, split), split)
     ]
     if found:
         raise AnomalyError(
@@ -51,8 +53,12 @@ def AnomalyGate(
         )
     leaks = [
         f"{kind} examples, {line}"
-        for kind, artifact in (("impression", impressions), ("page", pages))
-        for line in find_leaks(artifact.uri, artifact_utils.decode_split_names(artifact.split_names))
+        for kind, artifact, anomalies in (
+            ("impression", impressions, impression_anomalies),
+            ("page", pages, page_anomalies),
+        )
+        for splits in [artifact_utils.decode_split_names(artifact.split_names)]
+        for line in find_leaks(artifact.uri, splits, read_interactions(_anomalies_path(anomalies, splits[0])))
     ]
     if leaks:
         raise LeakError(
@@ -63,6 +69,24 @@ def AnomalyGate(
         )
 
 
+def _anomalies_path(artifact: Artifact, split: str) -> str:
+    return os.path.join(artifact.uri, f"Split-{split}", "SchemaDiff.pb")
+
+
+def _read_anomalies(path: str) -> anomalies_pb2.Anomalies:
+    with fileio.open(path, "rb") as stream:
+        return anomalies_pb2.Anomalies.FromString(stream.read())
+
+
+def read_interactions(path: str) -> tuple[f.Interaction, ...]:
+    """The interactions of the schema that examples were validated by; it stands beside their anomalies.
+
+    Args:
+      path: the serialized `Anomalies` proto of a split.
+    """
+    return f.read_interactions(_read_anomalies(path).baseline)
+
+
 def describe_anomalies(path: str, split: str) -> Iterator[str]:
     """One line per anomaly that ExampleValidator found in a split.
 
@@ -70,8 +94,7 @@ def describe_anomalies(path: str, split: str) -> Iterator[str]:
       path: its serialized `Anomalies` proto.
       split: the split's name, for the message.
     """
-    with fileio.open(path, "rb") as stream:
-        anomalies = anomalies_pb2.Anomalies.FromString(stream.read())
+    anomalies = _read_anomalies(path)
     if anomalies.HasField("dataset_anomaly_info"):
         yield f"split {split}: {anomalies.dataset_anomaly_info.description}"
     for feature, info in sorted(anomalies.anomaly_info.items()):

@@ -19,7 +19,9 @@ _COLUMNS = {
 _BATCH = 8192
 
 
-def find_leaks(examples_uri: str, splits: Sequence[str]) -> Iterator[str]:
+def find_leaks(
+    examples_uri: str, splits: Sequence[str], interactions: Sequence[f.Interaction]
+) -> Iterator[str]:
     """One line per split whose rows know the future, and per split that begins before another ends.
 
     An event of a history says when it became known. Of interactions (`schemas.features.Interaction`) the age
@@ -29,17 +31,19 @@ def find_leaks(examples_uri: str, splits: Sequence[str]) -> Iterator[str]:
     Args:
       examples_uri: raw impression or page examples; streamed, of which a few columns are read.
       splits: the splits that are there.
+      interactions: those that the examples have, see `schemas.features.read_interactions`; a log's own column
+        may have such a name too.
     """
     spans = {}
+    rules = _make_rules(interactions)
+    columns = dict(itertools.chain(_COLUMNS.items(), *(rule.columns.items() for rule in rules)))
+    parse = functools.partial(tf.io.parse_example, features=columns)
     for split in (name for name in _SPLITS if name in splits):
         files = sorted(tf.io.gfile.glob(f"{examples_uri}/Split-{split}/*"))
         records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-        rules = _make_rules(records)
-        columns = dict(itertools.chain(_COLUMNS.items(), *(rule.columns.items() for rule in rules)))
         num_broken = dict.fromkeys((rule.text for rule in rules), 0)
         num_rows = num_leaks = 0
         latest, spans[split] = 0, (np.iinfo(np.int64).max, np.iinfo(np.int64).min)
-        parse = functools.partial(tf.io.parse_example, features=columns)
         for row in records.batch(_BATCH).map(parse, tf.data.AUTOTUNE):
             at, known_at = row[f.TIMESTAMP].numpy(), row[f.HISTORY_TIMESTAMP]
             owners, late = known_at.value_rowids().numpy(), known_at.flat_values.numpy()
@@ -79,18 +83,13 @@ class _Rule:
     text: str
 
 
-def _make_rules(records: tf.data.Dataset) -> list[_Rule]:
-    """The rules for the interactions that serialized tf.Examples have; all have those of the first."""
-    names: set[str] = set()
-    for record in records.take(1).as_numpy_iterator():
-        names.update(tf.train.Example.FromString(record).features.feature)
-    found = sorted(filter(None, map(f.parse_interaction, names)), key=lambda x: x.name)
-    ages = [_make_age_rule(x.name) for x in found if x.statistic is f.Statistic.CLICK_AGE_SECONDS]
+def _make_rules(interactions: Sequence[f.Interaction]) -> list[_Rule]:
+    ages = [_make_age_rule(x.name) for x in interactions if x.statistic is f.Statistic.CLICK_AGE_SECONDS]
     counts = [
         _make_count_rule(x.name, shown.name)
-        for x in found
+        for x in interactions
         if x.statistic is f.Statistic.CLICKS
-        and (shown := f.Interaction(x.column, f.Statistic.IMPRESSIONS)) in found
+        and (shown := f.Interaction(x.column, f.Statistic.IMPRESSIONS)) in interactions
     ]
     return [*ages, *counts]
 

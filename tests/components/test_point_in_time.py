@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from components.point_in_time import find_leaks
+from schemas import features as f
 
 
 def write(folder, **splits):
@@ -21,7 +22,7 @@ def write(folder, **splits):
                 writer.write(
                     tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
                 )
-    return list(find_leaks(str(folder), list(splits)))
+    return list(find_leaks(str(folder), list(splits), ()))
 
 
 GOOD = {"train": [(10, [1, 9]), (5, [])], "eval": [(11, [10])], "test": [(20, [11, 19])]}
@@ -41,7 +42,10 @@ def test_an_event_at_or_after_the_row_is_one(tmp_path, known_at, seconds):
     assert line.startswith("split test: 1 of 3 rows have an event") and f"up to {seconds} s after" in line
 
 
-def write_interactions(folder, *rows):
+OF_SHOPS = tuple(f.Interaction("shop_id", statistic) for statistic in f.Statistic)
+
+
+def write_interactions(folder, *rows, interactions=OF_SHOPS):
     """Examples of a split with a shop's clicks, impressions and age; None is missing."""
     path = folder / "Split-train"
     path.mkdir()
@@ -58,7 +62,7 @@ def write_interactions(folder, *rows):
             ages = example.features.feature["user_shop_id_click_age_seconds"].float_list
             ages.value.extend([] if age is None else [age])
             writer.write(example.SerializeToString())
-    return list(find_leaks(str(folder), ["train"]))
+    return list(find_leaks(str(folder), ["train"], interactions))
 
 
 def test_interactions_known_before_are_no_leak(tmp_path):
@@ -74,6 +78,10 @@ def test_a_click_of_the_row_s_own_time_or_later_is_a_leak(tmp_path, age):
 def test_more_clicks_than_impressions_are_a_leak(tmp_path):
     (line,) = write_interactions(tmp_path, (1, 0, 3.0), (2, 1, 3.0), (1, 1, 3.0))
     assert line.startswith("split train: 2 of 3 rows have more user_shop_id_clicks than user_shop_id_impress")
+
+
+def test_a_column_of_the_log_is_no_interaction_whatever_its_name(tmp_path):
+    assert write_interactions(tmp_path, (2, 1, -1.0), interactions=()) == []
 
 
 @pytest.mark.parametrize(
