@@ -3,6 +3,7 @@
 import difflib
 
 from pipelines.config import ConfigError, RunConfig
+from pipelines.crosses import select_crosses
 from schemas import features as f
 from trainers.preprocessing import CROSSES_GROUP
 
@@ -58,8 +59,10 @@ def _check_teacher(source: str, config: RunConfig) -> None:
             "student learns what its teacher knows. Give the teacher the student's tasks, or more."
         )
     schema = f.load_schema(source, f.ExampleType.IMPRESSION)
-    seen = {x.group for x in f.read_features(schema, *_SERVED)} - set(student.disabled_groups)
-    missing = sorted(seen.intersection(teacher.disabled_groups))
+    groups = {x.group for x in f.read_features(schema, *_SERVED)}
+    if _has_cross_of_one_side(source, config):  # a cross of both sides is no student's
+        groups.add(CROSSES_GROUP)
+    missing = sorted(groups.difference(student.disabled_groups).intersection(teacher.disabled_groups))
     if missing:
         raise ConfigError(
             f"prerank_teacher.disabled_groups {missing}: the student sees them, and a teacher "
@@ -76,3 +79,11 @@ def _check_teacher(source: str, config: RunConfig) -> None:
             "distillation.mode 'joint' is for the study (winnow distill-study): in a run the teacher is "
             "trained on days of its own, by a node of its own. Set it to 'two_stage'."
         )
+
+
+def _has_cross_of_one_side(source: str, config: RunConfig) -> bool:
+    """Whether a cross is of the query's features alone, or of the candidate's."""
+    schema = f.load_schema(source, f.ExampleType.IMPRESSION)
+    roles = {x.name: x.role for x in f.read_features(schema, *_SERVED)}
+    crosses = select_crosses(source, config.transform)
+    return any(len({roles[part] for part in f.split_cross(cross)}) == 1 for cross in crosses)

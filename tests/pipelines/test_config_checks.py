@@ -97,8 +97,17 @@ def test_a_teacher_sees_what_its_student_sees():
         r"^prerank_teacher\.disabled_groups \['profile'\]: the student sees them",
     )
     check_config("marketplace", config(teacher + "prerank: {disabled_groups: [history, profile, text]}"))
-    # Crosses of both sides are no student's.
-    check_config("marketplace", config("prerank_teacher: {disabled_groups: [crosses]}"))
+
+
+def test_the_crosses_that_a_student_sees_are_those_of_one_side():
+    teacher = "prerank_teacher: {disabled_groups: [crosses]}\n"
+    message = r"^prerank_teacher\.disabled_groups \['crosses'\]: the student sees them"
+    for crosses in ("", "transform: {crosses: {city x device: 9, gender x category: 9}}"):
+        refuse("marketplace", teacher + crosses, message)
+    refuse("marketplace", teacher + "transform: {crosses: {category x brand: 9}}", message)
+    check_config("marketplace", config(teacher + "prerank: {disabled_groups: [crosses]}"))
+    for crosses in ("", "gender x category: 9"):
+        check_config("marketplace", config(teacher + f"transform: {{crosses: {{{crosses}}}}}"))
 
 
 def test_shares_of_targets_are_as_many_as_targets():
