@@ -10,7 +10,7 @@ from benchmarks.index.data import DISTRIBUTIONS, SearchData, make_search_data
 from benchmarks.index.engines import Variant, list_variants
 from benchmarks.index.timing import Point, measure
 from benchmarks.machine import describe_machine
-from benchmarks.retrieval.results import ResultStore
+from benchmarks.results import ResultStore
 
 # The recall of each distribution that is asked of the engines; the others draw the curve.
 ASKED_RECALLS = {"clustered": 0.99, "spectrum": 0.98, "isotropic": 0.95}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.prerank.models import ScorerSpec
-from benchmarks.retrieval.results import ResultStore
+from benchmarks.results import ResultStore
 
 if TYPE_CHECKING:
     from benchmarks.prerank.data import StudyData

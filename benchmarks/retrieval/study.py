@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.results import ResultStore
 from benchmarks.retrieval.models import ModelSpec
-from benchmarks.retrieval.results import ResultStore
 
 _TEST = "test"  # the split of every study
 

@@ -42,7 +42,7 @@ def retrieval(
     from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
     from benchmarks.machine import describe_machine
     from benchmarks.retrieval.models import list_models
-    from benchmarks.retrieval.results import ResultStore
+    from benchmarks.results import ResultStore
     from benchmarks.retrieval.study import Study, run_study
     from pipelines.code_fingerprint import compute_code_fingerprint
     from pipelines.config import load_config
@@ -132,7 +132,7 @@ def index(
     from benchmarks.index.report import print_report
     from benchmarks.index.study import Protocol, make_full, run_study
     from benchmarks.index.summary import summarize
-    from benchmarks.retrieval.results import ResultStore
+    from benchmarks.results import ResultStore
     from pipelines.code_fingerprint import compute_code_fingerprint
 
     protocol = Protocol(num_items=items)

@@ -49,7 +49,7 @@ def movielens(
     from benchmarks.movielens.ratings import read_movielens
     from benchmarks.movielens.report import print_report
     from benchmarks.movielens.summary import summarize
-    from benchmarks.retrieval.results import ResultStore
+    from benchmarks.results import ResultStore
     from benchmarks.retrieval.study import Study, run_study
     from pipelines.code_fingerprint import compute_code_fingerprint
 

@@ -30,7 +30,7 @@ from benchmarks.index.scann_engines import BareScann, ServedScann
 from benchmarks.index.study import ASKED_RECALLS, Protocol, make_full, run_study
 from benchmarks.index.summary import interpolate_qps, keep_front, summarize
 from benchmarks.index.timing import ExactScan, choose_settings, grow, measure, on_one_core
-from benchmarks.retrieval.results import ResultStore
+from benchmarks.results import ResultStore
 from components.index_builder.scann_index import count_leaves
 from pipelines.commands import bench
 

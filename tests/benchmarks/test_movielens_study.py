@@ -24,7 +24,7 @@ from benchmarks.movielens.settings import Settings
 from benchmarks.movielens.summary import compare, nest, summarize
 from benchmarks.movielens.tutorials import build_context_tutorial, build_tutorial
 from benchmarks.movielens.winnow_model import train_winnow
-from benchmarks.retrieval.results import ResultStore
+from benchmarks.results import ResultStore
 from benchmarks.retrieval.study import Study, run_study
 from trainers.retrieval.config import RetrievalConfig
 

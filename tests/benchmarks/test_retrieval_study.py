@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.results import ResultStore
 from benchmarks.retrieval.item_models import Ease, ItemKnn
 from benchmarks.retrieval.models import WINNOW, ModelSpec, list_models
 from benchmarks.retrieval.plot import save_plot
 from benchmarks.retrieval.report import print_report
-from benchmarks.retrieval.results import ResultStore
 from benchmarks.retrieval.score_rankers import FunctionRanker
 from benchmarks.retrieval.selection import choose_item_model
 from benchmarks.retrieval.study import Study, run_study
