@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from trainers.prerank.config import ScorerConfig
 from trainers.prerank.data import (
     EVAL,
     REQUEST,
+    ROWS,
     TIME,
     TRAIN,
     USER,
@@ -145,7 +146,9 @@ class StudyData:
         """The protocol's numbers."""
         rows = self.test_rows
         gauc = compute_gauc(rows.users, rows.clicked, np.zeros(len(rows.users)))
+        after = [x for x in self._source.features if x.role is f.Role.PRIVILEGED_POST_EVENT]
         return {
+            "post_event_seen": has_values(self._source.open(TRAIN, after), [x.name for x in after]),
             "test_rows": len(rows.clicked),
             "test_users": int(rows.users.max()) + 1,
             "test_clicks": int(rows.clicked.sum()),
@@ -154,3 +157,18 @@ class StudyData:
             "oracle_auc": self.measure_oracle(),
             "train_rows": {x: self._source.count_rows(**self._limits(x)) for x in ("early", "late", "all")},
         }
+
+
+def has_values(requests: tf.data.Dataset, names: Collection[str]) -> bool:
+    """Whether any row has any of the features of items; an absent one is encoded as 0.
+
+    Args:
+      requests: see `trainers.prerank.data.make_requests`; read to the end, so that a cache of it is complete.
+      names: of the features.
+    """
+
+    def look(seen: tf.Tensor, batch: Any) -> tf.Tensor:
+        found = [tf.reduce_any(batch[ROWS][name] != 0) for name in names]
+        return tf.reduce_any(tf.stack([seen, *found]))
+
+    return bool(requests.reduce(False, look))

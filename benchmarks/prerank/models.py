@@ -4,10 +4,12 @@ TensorFlow is not imported here: a study whose results are all there reads this 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from pipelines.config import ConfigError
 from trainers.losses.distillation_config import DistillationLossConfig
-from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
+from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
 
 CONTROL = "control"
 CONTROL_ALL_DAYS = "control, all days"
@@ -16,6 +18,8 @@ TEACHER_ALL_DAYS = "teacher, all days"
 STUDENT = "pfd+md"
 LEAK = "leaking"
 LEAKING_TEACHER = f"teacher, {LEAK}"
+TWO_TASKS = "two tasks"
+TWO_TASKS_TEACHER = f"teacher, {TWO_TASKS}"
 JOINT_ALL_BUT_USER_ID = "joint, all but user id"
 
 
@@ -43,11 +47,6 @@ class ScorerSpec:
     leaks: bool = False
     note: str = ""
 
-    @property
-    def is_student(self) -> bool:
-        """Whether it learns from a teacher."""
-        return self.distillation is not None
-
 
 def list_scorers(
     student: StudentConfig, teacher: TeacherConfig, distillation: DistillationConfig, *, full: bool
@@ -59,20 +58,26 @@ def list_scorers(
       teacher: its form is replaced row by row.
       distillation: what the row `STUDENT` learns; the others change one thing of it.
       full: whether the whole grid is trained.
+
+    Raises:
+      ConfigError: if student and teacher have embeddings of different widths, which no row could share.
     """
+    _check_widths(student, teacher)
+    teacher = dataclasses.replace(teacher, form="pfd_md")
     distillation = dataclasses.replace(distillation, mode="two_stage", sharing="none")
 
     def teach(name: str, days: Any = "early", **changes: Any) -> ScorerSpec:
         leaks = changes.pop("leaks", False)
         return ScorerSpec(name, days, teacher=dataclasses.replace(teacher, **changes), leaks=leaks)
 
-    def learn(name: str, taught_by: str = TEACHER, note: str = "", **changes: Any) -> ScorerSpec:
+    def learn(name: str, taught_by: str = TEACHER, tasks: Any = student.tasks, **changes: Any) -> ScorerSpec:
+        learner = dataclasses.replace(student, tasks=tasks)
         config = dataclasses.replace(distillation, **changes)
-        return ScorerSpec(name, "late", student, taught_by=taught_by, distillation=config, note=note)
+        return ScorerSpec(name, "late", learner, taught_by=taught_by, distillation=config)
 
-    def join(name: str, note: str = "", **changes: Any) -> ScorerSpec:
+    def join(name: str, **changes: Any) -> ScorerSpec:
         config = dataclasses.replace(distillation, mode="joint", **changes)
-        return ScorerSpec(name, "all", student, teacher, distillation=config, note=note)
+        return ScorerSpec(name, "all", student, teacher, distillation=config)
 
     def alone(form: Any, **parameters: Any) -> dict[str, Any]:
         return {"losses": (DistillationLossConfig(form, **parameters),)}
@@ -109,5 +114,27 @@ def list_scorers(
             learn("pointwise ranking", **alone("pointwise_ranking", top_k=3)),
             learn("contrastive", **beside_logits("contrastive")),
             join("rocket launching", sharing="all", **alone("rocket_launching")),
+            teach(TWO_TASKS_TEACHER, tasks=TASKS),
+            learn(
+                f"{TWO_TASKS}, multi-target",
+                TWO_TASKS_TEACHER,
+                TASKS,
+                **alone("multi_target", soft_weights=(1.0,) * len(TASKS)),
+            ),
         ]
     return rows
+
+
+def _check_widths(student: StudentConfig, teacher: TeacherConfig) -> None:
+    if student.embedding_dim != teacher.embedding_dim:
+        raise ConfigError(
+            f"prerank.embedding_dim is {student.embedding_dim} and prerank_teacher.embedding_dim "
+            f"{teacher.embedding_dim}: in some rows of the study both share their embeddings, which takes "
+            "one width. Set the two alike."
+        )
+
+
+def drop_leaking(scorers: Sequence[ScorerSpec]) -> list[ScorerSpec]:
+    """The rows without teachers that are told too much, and without their students."""
+    leaking = {spec.name for spec in scorers if spec.leaks}
+    return [spec for spec in scorers if leaking.isdisjoint((spec.name, spec.taught_by))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.prerank.models import ScorerSpec
+from benchmarks.prerank.models import ScorerSpec, drop_leaking
 from benchmarks.results import ResultStore
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def run_study(study: Study, report: Callable[[str], None]) -> tuple[list[Measure
       report: told of each result.
 
     Returns:
-      all results; and `StudyData.describe`.
+      all results, without the leaking rows where the data has nothing that could leak; and
+      `StudyData.describe`.
     """
     store = ResultStore(study.folder)
     base = {
@@ -89,10 +90,11 @@ def run_study(study: Study, report: Callable[[str], None]) -> tuple[list[Measure
     }
     facts_key = {**base, "kind": "facts"}
     facts, _ = store.fetch(facts_key, lambda: _describe_data(study, store.path(facts_key)))
-    by_name = {spec.name: spec for spec in study.scorers}
+    scorers = study.scorers if facts["post_event_seen"] else drop_leaking(study.scorers)
+    by_name = {spec.name: spec for spec in scorers}
     results = []
     for seed in study.seeds:
-        for spec in study.scorers:
+        for spec in scorers:
             key = {**base, "seed": seed, **_describe(spec, by_name)}
             values, was_there = store.fetch(
                 key, functools.partial(_train_and_measure, study, store.path(key), spec, by_name, base, seed)

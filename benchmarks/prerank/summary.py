@@ -24,17 +24,20 @@ def summarize(
 
     Args:
       results: of `study.run_study`.
-      scorers: the rows.
+      scorers: the rows; one without a result is left out.
       facts: of `study.run_study`, and what else was measured on.
       folder: of the study; holds the scores and the rows they are of.
 
     Returns:
       `rows`, in the order of the table: `name`; `auc_mean`, `auc_sd`, `gauc_mean` and `log_loss_mean` over
-      seeds (sd null of one seed); `gain`, AUC minus the control's, with `gain_low` and `gain_high`, its 95%
-      interval by a paired bootstrap over users (null for the control); `gap_share`, the gain as a share of
-      the teacher's; `cost_ratio`, what training on a row takes relative to the control, with a frozen
-      teacher's own training; `note`. And the `protocol`.
+      seeds (sd null of one seed); `eval_auc_mean`, on the split that the epoch was chosen on; `gain`, AUC
+      minus the control's, with `gain_low` and `gain_high`, its 95% interval by a paired bootstrap over users
+      (null for the control); `gap_share`, the gain as a share of the teacher's; `cost_ratio`, what training
+      on a row takes relative to the control, with a frozen teacher's own training but without its scoring of
+      the student's rows, once for all epochs; `note`. And the `protocol`.
     """
+    measured = {x.name for x in results}
+    scorers = [spec for spec in scorers if spec.name in measured]
     by_name = {spec.name: [x for x in results if x.name == spec.name] for spec in scorers}
     scores = {
         name: np.stack([np.load(folder / x.scores_file) for x in found]) for name, found in by_name.items()
@@ -53,6 +56,7 @@ def summarize(
             "auc_sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else None,
             "gauc_mean": _mean(found, "gauc"),
             "log_loss_mean": _mean(found, "log_loss"),
+            "eval_auc_mean": _mean(found, "eval_auc"),
             "gain": None,
             "gain_low": None,
             "gain_high": None,
@@ -81,7 +85,10 @@ def _mean(found: Sequence[Measured], metric: str) -> float:
 def _compute_costs(
     scorers: Sequence[ScorerSpec], by_name: Mapping[str, Sequence[Measured]], train_rows: Mapping[str, int]
 ) -> dict[str, float]:
-    """Seconds of the processor per row and epoch; the first epoch, which reads and traces, does not count."""
+    """Seconds of the processor per row and epoch; the first epoch does not count.
+
+    It reads rows, traces the graph and asks a frozen teacher, whose scores are kept for the others.
+    """
 
     def own(spec: ScorerSpec) -> float:
         epochs = [np.median(x.epoch_seconds[1:] or x.epoch_seconds) for x in by_name[spec.name]]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from benchmarks.prerank import study as study_module
+from benchmarks.prerank.data import has_values
 from benchmarks.prerank.models import (
     CONTROL,
     CONTROL_ALL_DAYS,
@@ -15,15 +18,19 @@ from benchmarks.prerank.models import (
     LEAKING_TEACHER,
     STUDENT,
     TEACHER,
+    TWO_TASKS,
+    TWO_TASKS_TEACHER,
     list_scorers,
 )
 from benchmarks.prerank.plot import save_plot
 from benchmarks.prerank.report import describe_findings, print_report
-from benchmarks.prerank.study import ROWS_FILE, Measured
+from benchmarks.prerank.study import ROWS_FILE, Measured, Study, run_study
 from benchmarks.prerank.summary import summarize
 from components.prerank_evaluator.metrics import compute_auc
+from pipelines.config import ConfigError
 from sources.marketplace import MarketplaceConfig, simulate
-from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
+from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
+from trainers.prerank.data import ROWS
 
 ROOT = Path(__file__).parents[2]
 NAMES = (CONTROL, TEACHER, STUDENT, LEAKING_TEACHER, f"{STUDENT}, leaking", JOINT_ALL_BUT_USER_ID)
@@ -57,7 +64,7 @@ def study(tmp_path, scorers):
                     gauc=0.5,
                     log_loss=0.6,
                     best_epoch=0,
-                    eval_auc=0.6,
+                    eval_auc=0.6 + 0.1 * seed,
                     epoch_seconds=[100.0, *[SECONDS.get(spec.name, 5.0)] * 2],
                     scores_file=f"{number}-{seed}.npy",
                 )
@@ -88,6 +95,7 @@ def test_means_gains_and_shares_of_the_gap(study):
             assert row["gain_low"] < row["gain"] < row["gain_high"]
     assert rows[CONTROL]["gain"] is None
     assert rows[TEACHER]["gap_share"] == pytest.approx(1.0)
+    assert rows[STUDENT]["eval_auc_mean"] == pytest.approx(0.75)
     assert summary["protocol"]["seeds"] == [1, 2]
 
 
@@ -124,12 +132,86 @@ def test_the_grid_changes_one_thing_at_a_time():
         if spec.taught_by is not None:
             assert rows.index(by_name[spec.taught_by]) < number
             assert spec.days == "late" and by_name[spec.taught_by].days == "early"
-        if spec.student is not None:
+        if spec.student is not None and TWO_TASKS not in spec.name:
             assert spec.student == by_name[CONTROL].student
     assert by_name[CONTROL_ALL_DAYS].days == "all"
     assert by_name["λ = 0.25"].distillation == dataclasses.replace(by_name[STUDENT].distillation, weight=0.25)
     sharing = {spec.distillation.sharing for spec in rows if spec.distillation is not None}
     assert sharing == {"none", "all", "all_but_user_id"}
+
+
+def test_the_study_sets_the_teachers_form_itself():
+    rows = list_scorers(StudentConfig(), TeacherConfig(form="md"), DistillationConfig(), full=True)
+    forms = {spec.name: spec.teacher.form for spec in rows if spec.teacher is not None}
+    others = {"teacher, md": "md", "teacher, pfd": "pfd"}
+    assert forms == {name: others.get(name, "pfd_md") for name in forms}
+
+
+def test_two_tasks_are_taught_together():
+    rows = list_scorers(StudentConfig(), TeacherConfig(), DistillationConfig(weight=0.3), full=True)
+    student = next(spec for spec in rows if spec.taught_by == TWO_TASKS_TEACHER)
+    teacher = next(spec for spec in rows if spec.name == TWO_TASKS_TEACHER)
+    assert student.student.tasks == teacher.teacher.tasks == TASKS
+    (loss,) = student.distillation.losses
+    assert loss.form == "multi_target" and len(loss.soft_weights) == len(TASKS)
+    assert student.distillation.weight == 0.3
+
+
+def test_widths_that_cannot_be_shared_are_refused_before_anything_is_trained():
+    with pytest.raises(ConfigError, match=r"prerank\.embedding_dim is 32 .*embedding_dim 64: .* Set the two"):
+        list_scorers(
+            StudentConfig(embedding_dim=32), TeacherConfig(embedding_dim=64), DistillationConfig(), full=False
+        )
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_the_leaking_rows_need_something_that_leaks(tmp_path, scorers, monkeypatch, seen):
+    """Decided by what is kept of the data, which a second run does not open."""
+    facts = {"post_event_seen": seen, "train_rows": TRAIN_ROWS, ROWS_FILE: "rows.npz"}
+    rng = np.random.default_rng(0)
+    users, clicked = np.repeat(np.arange(20), 30), rng.random(600) > 0.5
+
+    def measure(study, result_file, spec, *rest):
+        np.save(tmp_path / f"{spec.name}.npy", rng.normal(size=600))
+        values = {"auc": 0.6, "gauc": 0.6, "log_loss": 0.6, "best_epoch": 0, "eval_auc": 0.6}
+        return {
+            "name": spec.name,
+            "seed": 1,
+            **values,
+            "epoch_seconds": [1.0],
+            "scores_file": f"{spec.name}.npy",
+        }
+
+    def describe(study, result_file):
+        study.load_data()
+        np.savez(tmp_path / "rows.npz", users=users, clicked=clicked)
+        return facts
+
+    monkeypatch.setattr(study_module, "_train_and_measure", measure)
+    monkeypatch.setattr(study_module, "_describe_data", describe)
+    loads = []
+    study = Study(scorers, [1], {}, "", lambda: loads.append(1), lambda *modules: "", tmp_path)
+    for _ in range(2):
+        results, found = run_study(study, lambda text: None)
+        summary = summarize(results, scorers, found, tmp_path)
+        names = [row["name"] for row in summary["rows"]]
+        assert names == [spec.name for spec in scorers if seen or "leaking" not in spec.name]
+        assert len(describe_findings(summary)) == (2 if seen else 1)
+    assert loads == [1]
+
+
+def test_a_feature_of_zeros_was_never_there():
+    batches = [
+        {"dwell": [[0, 0], [0, 0]], "basket": [[0, 0], [0, 3]]},
+        {"dwell": [[0, 0]], "basket": [[0, 0]]},
+    ]
+    requests = tf.data.Dataset.from_generator(
+        lambda: ({ROWS: batch} for batch in batches),
+        output_signature={ROWS: dict.fromkeys(batches[0], tf.TensorSpec([None, 2], tf.int64))},
+    )
+    assert has_values(requests, ["dwell", "basket"])
+    assert not has_values(requests, ["dwell"])
+    assert not has_values(requests, [])
 
 
 def winnow(folder, *arguments):
