@@ -21,13 +21,11 @@ import tensorflow as tf
 class Signals:
     """One batch of N rows and K tasks, task 0 the click, task 1 the conversion; all but `request` float32.
 
-    Where a mask is 0, what it masks may hold anything, NaN included.
+    Where the mask is 0, what it masks may hold anything, NaN included.
 
     Attributes:
       student_logits: [N, K].
       teacher_logits: [N, K].
-      labels: [N, K], 0 or 1.
-      task_mask: [N, K] 1 where there is a label (a conversion's on clicked rows only), else 0.
       soft_mask: [N, K] 1 where the teacher's logit counts, else 0.
       request: int [N], equal for the rows of one request.
       student_hidden: [N, Ds], for the forms on vectors.
@@ -36,15 +34,23 @@ class Signals:
 
     student_logits: tf.Tensor
     teacher_logits: tf.Tensor
-    labels: tf.Tensor
-    task_mask: tf.Tensor
     soft_mask: tf.Tensor
     request: tf.Tensor
     student_hidden: tf.Tensor | None = None
     teacher_hidden: tf.Tensor | None = None
 
 
-class LogitsDistillation(tf.keras.layers.Layer):
+class DistillationForm(tf.keras.layers.Layer):
+    """Maps `Signals` to a scalar loss.
+
+    Attributes:
+      every_task: whether it teaches each task's logit; the others teach the click's alone, or vectors.
+    """
+
+    every_task = False
+
+
+class LogitsDistillation(DistillationForm):
     """The teacher's probabilities as soft labels, softened by a temperature T (Hinton et al. 2015).
 
     L = Σ_k mean_i T² · KL(σ(t_ik / T) ‖ σ(s_ik / T)), t the teacher's logits, s the student's
@@ -57,6 +63,8 @@ class LogitsDistillation(tf.keras.layers.Layer):
     Args:
       temperature: T > 0, divides logits.
     """
+
+    every_task = True
 
     def __init__(self, temperature: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
@@ -71,7 +79,7 @@ class LogitsDistillation(tf.keras.layers.Layer):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-class MultiTargetKL(tf.keras.layers.Layer):
+class MultiTargetKL(DistillationForm):
     """The soft part of distilling several tasks at once, each with its own weight.
 
     L = Σ_k λ_k · mean_i KL(σ(t_ik) ‖ σ(s_ik)); the hard part, Σ_k (1 - λ_k) · mean_i BCE(y_ik, s_ik), is
@@ -81,6 +89,8 @@ class MultiTargetKL(tf.keras.layers.Layer):
     Args:
       soft_weights: λ_k, one in [0, 1] per task.
     """
+
+    every_task = True
 
     def __init__(self, soft_weights: Sequence[float], **kwargs: Any):
         super().__init__(**kwargs)
@@ -96,12 +106,14 @@ class MultiTargetKL(tf.keras.layers.Layer):
         return {**super().get_config(), "soft_weights": self.soft_weights}
 
 
-class RocketLaunching(tf.keras.layers.Layer):
+class RocketLaunching(DistillationForm):
     """The hint loss on logits (Zhou et al., "Rocket Launching", AAAI 2018, arXiv 1708.04106).
 
     L = Σ_k mean_i (s_ik - t_ik)², with the paper's gradient block: t does not move. Both networks learn
     from the labels besides, jointly and with shared lower layers, which is the training loop's part.
     """
+
+    every_task = True
 
     def call(self, signals: Signals) -> tf.Tensor:
         """Returns the scalar loss; 0 where no logit of the teacher's counts."""

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from trainers.config import Positive
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from trainers.losses.distillation import DistillationForm
 
 Form = Literal[
     "logits",
@@ -71,11 +71,11 @@ class DistillationLossConfig:
 
 def build_losses(
     configs: Sequence[DistillationLossConfig],
-) -> "list[tuple[float, tf.keras.layers.Layer]]":
+) -> "list[tuple[float, DistillationForm]]":
     """Builds the layers that `configs` names.
 
     Returns:
-      (weight, layer) of each; the layer maps `distillation.Signals` to a scalar. What weights a layer has
+      (weight, layer) of each. What weights a layer has
       are made by its first call.
     """
     from trainers.losses import distillation, distillation_ranking, distillation_vectors

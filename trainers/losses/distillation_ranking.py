@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainers.losses.distillation import Signals
+from trainers.losses.distillation import DistillationForm, Signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Ranking:
         return tf.math.unsorted_segment_sum(values, self.request, self.num_requests)
 
 
-class PointwiseRanking(tf.keras.layers.Layer):
+class PointwiseRanking(DistillationForm):
     """The teacher's best `top_k` rows of a request as positives, the others as negatives.
 
     L = mean_i w_i · BCE(1(rank_i < top_k), s_i), rank_i the rows of the request that the teacher puts
@@ -68,7 +68,7 @@ class PointwiseRanking(tf.keras.layers.Layer):
         return {**super().get_config(), "top_k": self.top_k}
 
 
-class PairwiseRanking(tf.keras.layers.Layer):
+class PairwiseRanking(DistillationForm):
     """BPR on the pairs that the teacher orders (Rendle et al., UAI 2009, arXiv 1205.2618, section 4).
 
     L = mean of -log σ(s_i - s_j) over all i, j of one request with t_i > t_j; equals make no pair.
@@ -83,7 +83,7 @@ class PairwiseRanking(tf.keras.layers.Layer):
         return tf.math.divide_no_nan(tf.reduce_sum(ordered * losses), tf.reduce_sum(ordered))
 
 
-class ListwiseRanking(tf.keras.layers.Layer):
+class ListwiseRanking(DistillationForm):
     """How likely each row of a request is its best one, as the teacher sees it.
 
     L = mean over requests of T² · KL(softmax_i(t_i / T) ‖ softmax_i(s_i / T)), the mean over those of two

@@ -4,12 +4,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainers.losses.distillation import Signals
+from trainers.losses.distillation import DistillationForm, Signals
 
 _MAX_CONTRASTED_ROWS = 1024  # the similarities take its square
 
 
-class HiddenDistillation(tf.keras.layers.Layer):
+class HiddenDistillation(DistillationForm):
     """The teacher's hidden layer as a target (FitNets, Romero et al., ICLR 2015, arXiv 1412.6550, eq. 3).
 
     L = mean_i ‖P·h_s,i - h_t,i‖² / Dt, P a learned linear map where the widths differ, else the identity.
@@ -27,7 +27,7 @@ class HiddenDistillation(tf.keras.layers.Layer):
         return tf.math.divide_no_nan(tf.reduce_sum(error**2), tf.cast(tf.size(error), tf.float32))
 
 
-class ContrastiveAlignment(tf.keras.layers.Layer):
+class ContrastiveAlignment(DistillationForm):
     """A row's vector of the student's nearer to its own of the teacher's than to other rows' (InfoNCE).
 
     L = mean_i -log( exp(a_i·b_i / T) / Σ_j exp(a_i·b_j / T) ), a = P·h_s and b = h_t of unit length, j over

@@ -1,6 +1,6 @@
 """One training loop for every scorer: alone, from a frozen teacher, or together with one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -77,9 +77,15 @@ class Distillation(ScorerTraining):
         self._soft_on_every_row = soft_on_every_row
         self._warm_up_steps = warm_up_steps
         self._forms = build_losses(config.losses)
-        # Of several targets, each has its own share of λ; see `MultiTargetKL`.
-        shares = [loss.soft_weights for loss in config.losses if loss.soft_weights]
-        self._shares = shares[0] if shares else (1.0,) * student.num_tasks
+        self._shares = self._find_shares(config, student.num_tasks)
+
+    def _find_shares(self, config: DistillationConfig, num_tasks: int) -> Sequence[float]:
+        """[K] the share of λ that each task's labels give up: nothing where no form teaches the task."""
+        for loss in config.losses:
+            if loss.soft_weights is not None:
+                return loss.soft_weights
+        others = float(any(form.every_task for _, form in self._forms))
+        return (1.0, *[others] * (num_tasks - 1))
 
     def compute_batch_loss(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The mean loss over a batch's rows, dropout on."""
@@ -93,8 +99,6 @@ class Distillation(ScorerTraining):
         signals = Signals(
             student_logits=scores.logits,
             teacher_logits=taught.logits[:, :num_tasks],
-            labels=labels,
-            task_mask=mask,
             soft_mask=tf.ones_like(mask) if self._soft_on_every_row else mask,
             request=inputs[REQUEST],
             student_hidden=scores.hidden,

@@ -15,8 +15,6 @@ def make_signals():
             for x in (student, teacher)
         )
         defaults = {
-            "labels": tf.zeros_like(student),
-            "task_mask": tf.ones_like(student),
             "soft_mask": tf.ones_like(student),
             "request": tf.zeros(tf.shape(student)[0], tf.int32),
         }
@@ -30,7 +28,7 @@ def make_signals():
 
 @pytest.fixture
 def make_random_signals(make_signals):
-    """Builds `Signals` of requests of the given sizes, with masks and hidden vectors of unequal width."""
+    """Builds `Signals` of requests of the given sizes, with a mask and hidden vectors of unequal width."""
 
     def make(sizes, seed=0, num_tasks=2):
         random = np.random.default_rng(seed)
@@ -38,8 +36,6 @@ def make_random_signals(make_signals):
         return make_signals(
             random.normal(size=shape),
             random.normal(size=shape),
-            labels=random.integers(0, 2, shape),
-            task_mask=random.random(shape) < 0.7,
             soft_mask=random.random(shape) < 0.8,
             request=np.repeat(np.arange(len(sizes)), sizes),
             student_hidden=random.normal(size=(shape[0], 3)),

@@ -61,6 +61,14 @@ def test_no_gradient_reaches_the_teacher(make_random_signals, config):
 
 
 @every_form
+def test_a_form_says_whether_it_teaches_every_task(make_random_signals, config):
+    layer = _build(config)
+    _, gradients = _gradients(layer, make_random_signals([5, 7]))
+    by_logits = gradients["student_logits"]
+    assert layer.every_task == (by_logits is not None and bool(np.any(by_logits[:, 1])))
+
+
+@every_form
 def test_where_the_teacher_says_nothing_there_is_nothing_to_learn(make_random_signals, config):
     signals = make_random_signals([3, 2])
     silent = dataclasses.replace(

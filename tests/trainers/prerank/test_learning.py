@@ -150,6 +150,19 @@ def test_each_target_has_its_own_share_of_the_labels(build_frozen, inputs):
     np.testing.assert_allclose(model.compute_batch_loss(inputs), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("form", "shares"), [("listwise_ranking", (0.25, 1.0)), ("hidden", (0.25, 1.0)), ("logits", (0.25, 0.25))]
+)
+def test_labels_give_up_nothing_of_a_task_that_no_form_teaches(build_frozen, inputs, form, shares):
+    """The order of a request is the click's, and a hidden layer is no task's; λ = .75."""
+    model = build_frozen((DistillationLossConfig("hidden"), DistillationLossConfig(form)), 0.75)
+    scores = model.scorer(inputs)
+    # A teacher that says what the student says: the soft part is 0.
+    inputs = {**inputs, TEACHER_LOGITS: scores.logits, TEACHER_HIDDEN: scores.hidden}
+    expected = _bce(scores.logits.numpy().astype(np.float64), _labels(inputs), shares)
+    np.testing.assert_allclose(model.compute_batch_loss(inputs), expected, rtol=1e-5)
+
+
 def test_the_first_steps_learn_from_labels_alone(build_jointly, inputs, training):
     """30 requests in batches of about 32 rows, 4 epochs: half of the steps."""
     requests = round(SHAPE["batch_size"] * training.num_requests / training.num_rows)
