@@ -7,6 +7,8 @@ from pydantic import Field
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,6 @@ class TowersShape:
     embedding_dim: Positive = 64
     hidden_dims: tuple[Positive, ...] = ()  # of both towers; a linear tower overfits least, measure first
     output_dim: Positive = 64
-    normalize: bool = True  # unit vectors; the score is the cosine over the temperature
 
     # Dropout
     dropout: Fraction = 0.3

@@ -141,6 +141,14 @@ def test_joint_training_is_no_runs():
             r"distillation\.losses\.0\.form: .*unknown form 'logitz'\. Did you mean 'logits'\?",
         ),
         ("distillation: {lambda: 0.5}", r"distillation\.lambda: unknown key\. Did you mean"),
+        (
+            "distillation: {losses: [{form: multi_target, soft_weights: [0.5]}, "
+            "{form: multi_target, soft_weights: [0.4]}]}",
+            r"distillation: .*expected multi_target once",
+        ),
+        ("prerank: {learning_rate: .inf}", r"prerank\.learning_rate: .*finite number"),
+        ("retrieval: {weight_decay: .nan}", r"retrieval\.weight_decay: .*finite number"),
+        ("prerank: {normalize: false}", r"prerank\.normalize: unknown key"),
         ("distillation: {weight: 2}", r"distillation\.weight: .*less than or equal to 1, got 2"),
         ("prerank_teacher: {deep_dim: [4]}", r"prerank_teacher\.deep_dim: .*Did you mean 'deep_dims'\?"),
     ],

@@ -78,7 +78,7 @@ class QueryEncoder(tf.keras.layers.Layer):
 
 
 class QueryTower(tf.keras.Model):
-    """User, context and history, or an anchor item, to a vector; see `QueryEncoder`."""
+    """User, context and history, or an anchor item, to a vector; see `QueryEncoder` and `TowerTop`."""
 
     def __init__(
         self,
@@ -86,12 +86,11 @@ class QueryTower(tf.keras.Model):
         tables: EmbeddingTables,
         shape: TowersShape,
         history: HistoryShape | None,
+        normalize: bool,
     ):
         super().__init__(name="query_tower")
         self._encoder = QueryEncoder(features, tables, shape, history, name="query_encoder")
-        self._top = TowerTop(
-            shape.hidden_dims, shape.output_dim, shape.normalize, shape.dropout, name="query_top"
-        )
+        self._top = TowerTop(shape.hidden_dims, shape.output_dim, normalize, shape.dropout, name="query_top")
 
     @tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes long
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
@@ -106,13 +105,20 @@ class CandidateTower(tf.keras.Model):
       features: the candidate side's features.
       tables: embeddings, shared with the query tower.
       shape: widths and rates.
+      normalize: whether the vector is scaled to unit length.
     """
 
-    def __init__(self, features: Sequence[EncodedFeature], tables: EmbeddingTables, shape: TowersShape):
+    def __init__(
+        self,
+        features: Sequence[EncodedFeature],
+        tables: EmbeddingTables,
+        shape: TowersShape,
+        normalize: bool,
+    ):
         super().__init__(name="candidate_tower")
         self._embedding = FeatureEmbedding(features, tables, shape.id_dropout, name="candidate_features")
         self._top = TowerTop(
-            shape.hidden_dims, shape.output_dim, shape.normalize, shape.dropout, name="candidate_top"
+            shape.hidden_dims, shape.output_dim, normalize, shape.dropout, name="candidate_top"
         )
 
     @tf.autograph.experimental.do_not_convert

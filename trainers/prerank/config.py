@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from trainers.config import Fraction, Positive, TowersShape
+from trainers.config import Decay, Fraction, Positive, Rate, TowersShape
 from trainers.losses.distillation_config import DistillationLossConfig
 
 Task = Literal["clicked", "converted"]
@@ -26,8 +26,8 @@ class ScorerConfig(TowersShape):
     batch_size: Positive = 512  # shown rows, of whole requests
     max_epochs: Positive = 4
     patience_epochs: Positive = 1  # without a better log loss on the evaluation split
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.5  # decoupled (AdamW), so times the learning rate
+    learning_rate: Rate = 2e-3
+    weight_decay: Decay = 0.5  # decoupled (AdamW), so times the learning rate
     weight_averaging: Fraction = 0.99  # momentum of the weights' moving average, which is what is kept
     dropout: Fraction = 0.2
     query_dropout: Fraction = 0.3
@@ -52,7 +52,7 @@ class TeacherConfig(ScorerConfig):
 
     `form` says what it is more than the student: `md` a bigger model on the same features (Wide&Deep), `pfd`
     the student's own structure with the privileged features, `pfd_md` Wide&Deep with them (Xu et al. 2020,
-    section 4).
+    section 4). `hidden_dims` are the towers', which `pfd` alone has.
     """
 
     form: Literal["md", "pfd", "pfd_md"] = "pfd_md"
@@ -84,6 +84,10 @@ class DistillationConfig:
     def __post_init__(self) -> None:
         if not self.losses:
             raise ValueError("losses: expected at least one form")
+        if sum(loss.form == "multi_target" for loss in self.losses) > 1:
+            raise ValueError(
+                "losses: expected multi_target once: its soft_weights are the labels' shares too"
+            )
         if self.mode == "two_stage" and self.sharing != "none":
             raise ValueError(
                 f"sharing {self.sharing!r} needs mode 'joint': a teacher that is trained first shares nothing"

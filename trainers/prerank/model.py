@@ -58,9 +58,12 @@ class TwoTowerStudent(tf.keras.Model):
         self.query_features = [x for x in features if x.role is f.Role.QUERY]
         self.candidate_features = [x for x in features if x.role is f.Role.CANDIDATE]
         self.tables = tables or _make_tables((*self.query_features, *self.candidate_features), config)
-        shape = dataclasses.replace(config, output_dim=self.num_tasks * config.output_dim, normalize=False)
-        self._query_tower = QueryTower(self.query_features, self.tables, shape, _history_shape(config))
-        self._candidate_tower = CandidateTower(self.candidate_features, self.tables, shape)
+        # One vector for all tasks, of which each task's part is scaled to unit length here.
+        shape = dataclasses.replace(config, output_dim=self.num_tasks * config.output_dim)
+        self._query_tower = QueryTower(
+            self.query_features, self.tables, shape, _history_shape(config), normalize=False
+        )
+        self._candidate_tower = CandidateTower(self.candidate_features, self.tables, shape, normalize=False)
         self._scale = self.add_weight(
             name="scale", shape=(self.num_tasks,), initializer=tf.constant_initializer(_INITIAL_SCALE)
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from trainers.config import Fraction, Positive, TowersShape
+from trainers.config import Decay, Fraction, Positive, Rate, TowersShape
 
 
 def _check_power_of_two(value: int) -> int:
@@ -21,6 +21,8 @@ PowerOfTwo = Annotated[Positive, AfterValidator(_check_power_of_two)]
 class TowersConfig(TowersShape):
     """Two towers and their training, whatever the query is."""
 
+    normalize: bool = True  # unit vectors; the score is the cosine over the temperature
+
     # Start of the item ids' embeddings: the RMS of their spectral start, see `spectral`; 0 starts at random
     spectral_start: Annotated[float, Field(ge=0.0)] = 0.0
 
@@ -35,8 +37,8 @@ class TowersConfig(TowersShape):
     batch_size: Positive = 256
     max_epochs: Positive = 9
     patience_epochs: Positive = 3  # without a better recall on the evaluation split
-    learning_rate: Annotated[float, Field(gt=0)] = 4e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.6  # decoupled (AdamW), so times the learning rate
+    learning_rate: Rate = 4e-3
+    weight_decay: Decay = 0.6  # decoupled (AdamW), so times the learning rate
     weight_averaging: Fraction = 0.995  # momentum of the weights' moving average, which is what is kept
     seed: int = 1
 
@@ -56,7 +58,7 @@ class ItemToItemConfig(TowersConfig):
 
     # Pairs are fewer than clicks and say less each: what a large model makes of them is learnt by heart.
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Rate = 2e-3
     dropout: Fraction = 0.5
     query_dropout: Fraction = 0.3  # of the clicked item's id and values
     session_gap_seconds: PowerOfTwo = 65_536  # a click this long after the one before starts another session

@@ -57,8 +57,8 @@ class RetrievalModel(tfrs.Model):
             if isinstance(config, RetrievalConfig)
             else None
         )
-        self.query_tower = QueryTower(self.query_features, self.tables, config, history)
-        self.candidate_tower = CandidateTower(self.candidate_features, self.tables, config)
+        self.query_tower = QueryTower(self.query_features, self.tables, config, history, config.normalize)
+        self.candidate_tower = CandidateTower(self.candidate_features, self.tables, config, config.normalize)
         self._catalogue = {name: tf.constant(values) for name, values in catalogue.items()}
         self._positive_share = tf.constant(positive_share, tf.float32)
         self._task = tfrs.tasks.Retrieval(
