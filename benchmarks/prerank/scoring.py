@@ -53,7 +53,10 @@ def measure_scoring(
     source = RowSource(patterns, transform_output)
     training = source.read(student_config, teacher_config)
     if training.num_rows < candidates:
-        raise ValueError(f"the training split has {training.num_rows:,} rows, expected {candidates:,}")
+        raise ValueError(
+            f"the training split has {training.num_rows:,} rows, expected {candidates:,} for --candidates; "
+            "lower it, or give a longer event log"
+        )
     inputs = _take(training, candidates)
     seen = select_features(training.features, student_config)
     student = TwoTowerStudent(seen, student_config, [_RATE] * len(student_config.tasks))

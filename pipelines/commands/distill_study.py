@@ -58,13 +58,13 @@ def distill_study(
     from sources.event_log import EventLog
 
     settings, paths = load_config(config), RunPaths(root)
+    scorers = list_scorers(settings.prerank, settings.prerank_teacher, settings.distillation, full=full)
     if events is None:
         events = root / "bench" / "marketplace"
         simulate_default(events, num_users=_USERS, num_days=_DAYS)
     log = EventLog(events)
-    scorers = list_scorers(settings.prerank, settings.prerank_teacher, settings.distillation, full=full)
     machine = describe_machine(options.PACKAGES)
-    first = settings.prerank.seed
+    first, days_fraction = settings.prerank.seed, settings.prerank_teacher.days_fraction
     with ExitStack() as stack:
         cache_dir = stack.enter_context(tempfile.TemporaryDirectory())
         preparation = Preparation(log, settings, paths, stack)
@@ -73,12 +73,12 @@ def distill_study(
         def load_data() -> "StudyData":
             from benchmarks.prerank.data import StudyData
 
-            return StudyData(log, preparation.run(), cache_dir, settings.prerank_teacher.days_fraction)
+            return StudyData(log, preparation.run(), cache_dir, days_fraction)
 
         study = Study(
             scorers=scorers,
             seeds=range(first, first + options.count_seeds(seeds, full)),
-            data_key=make_data_key(log, settings),
+            data_key={**make_data_key(log, settings), "days_fraction": days_fraction},
             machine=machine,
             load_data=load_data,
             fingerprint=compute_code_fingerprint,

@@ -1,8 +1,11 @@
 """What studies of models need first: the pipeline's nodes up to Transform, run on an event log."""
 
 import dataclasses
+import logging
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.root_lock import lock_root
@@ -29,6 +32,20 @@ def make_data_key(log: "EventLog", config: "RunConfig") -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _report_failure(log_file: Path) -> Iterator[None]:
+    """Ends the command in a line where data or configuration do not do; the traceback goes to the log.
+
+    Raises:
+      SystemExit: for a ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        logging.exception("the study failed")
+        raise SystemExit(f"winnow: {error}\nThe whole story: {log_file}") from error
+
+
 class Preparation:
     """Runs the pipeline's nodes up to Transform.
 
@@ -36,12 +53,15 @@ class Preparation:
       log: the event log.
       config: what the run is told.
       paths: where it runs.
-      stack: keeps what TFX and TensorFlow log away from the terminal until it is closed.
+      stack: until it is closed, what TFX and TensorFlow log is kept away from the terminal, and a ValueError
+        ends the command as a failed node does.
     """
 
     def __init__(self, log: "EventLog", config: "RunConfig", paths: "RunPaths", stack: ExitStack):
         self._log = log
-        self._config = config
+        # No node up to Transform reads it, and a run refuses what the study sets itself.
+        distillation = dataclasses.replace(config.distillation, mode="two_stage", sharing="none")
+        self._config = dataclasses.replace(config, distillation=distillation)
         self._paths = paths
         self._stack = stack
 
@@ -52,6 +72,7 @@ class Preparation:
 
         self._paths.root.mkdir(parents=True, exist_ok=True)
         log_file = self._stack.enter_context(write_log_to(self._paths.logs))
+        self._stack.enter_context(_report_failure(log_file))
         with lock_root(self._paths.root), NodeView(sys.stderr) as view:
             view.note("starting TFX")
             from benchmarks.prepared_examples import PreparedExamples

@@ -253,3 +253,4 @@ def test_distill_study_and_scoring_end_to_end(tmp_path):
     assert result["candidates"] == 300 and result["ratio"] > 0
     few = winnow(tmp_path, "bench", "prerank-scoring", *common, "--candidates", 10**6)
     assert few.returncode == 1 and "expected 1,000,000" in few.stderr
+    assert "Traceback" not in few.stderr
