@@ -51,7 +51,10 @@ def prerank(
         list[str] | None,
         typer.Option("--item", help="A candidate's id; may repeat. Without: what `recommend` finds."),
     ] = None,
-    k: CountOption = 10,
+    k: Annotated[
+        int,
+        typer.Option("--k", min=1, max=MAX_COUNT, help="How many items; no more than prerank.depth (200)."),
+    ] = 10,
     root: RootOption = DEFAULT_ROOT,
     flavour: FlavourOption = "brute_force",
     as_json: JsonOption = False,

@@ -21,12 +21,8 @@ app = typer.Typer(help="Measure models beside what one would pick instead.", no_
 
 @app.command()
 def retrieval(
-    events: Annotated[
-        Path, typer.Option("--events", help="The event log.", show_default=False, resolve_path=True)
-    ],
-    config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
-    ] = None,
+    events: options.Events,
+    config: options.Config = None,
     root: options.Root = options.DEFAULT_ROOT,
     *,
     seeds: options.Seeds = 3,
@@ -54,7 +50,6 @@ def retrieval(
     has_oracle = manifest.synthetic and (log.path / ORACLE_DIR).is_dir()
     models = list_models(settings.retrieval, settings.index.depth, has_oracle=has_oracle)
     machine = describe_machine(options.PACKAGES)
-    first = settings.retrieval.seed
     with ExitStack() as stack:
         preparation = Preparation(log, settings, paths, stack)
 
@@ -66,7 +61,7 @@ def retrieval(
 
         study = Study(
             models=models,
-            seeds=range(first, first + options.count_seeds(seeds, full)),
+            seeds=options.list_seeds(settings.retrieval.seed, seeds, full),
             data_key={**make_data_key(log, settings), "exclude_seen": settings.gates.exclude_seen},
             machine=machine,
             load_data=load_data,
@@ -151,12 +146,8 @@ def index(
 
 @app.command("prerank-scoring")
 def prerank_scoring(
-    events: Annotated[
-        Path, typer.Option("--events", help="The event log.", show_default=False, resolve_path=True)
-    ],
-    config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
-    ] = None,
+    events: options.Events,
+    config: options.Config = None,
     root: options.Root = options.DEFAULT_ROOT,
     *,
     candidates: Annotated[int, typer.Option(min=1, help="Candidates of the one user.")] = 10_000,

@@ -65,7 +65,7 @@ def movielens(
 
     study = Study(
         models=models,
-        seeds=range(FIRST_SEED, FIRST_SEED + options.count_seeds(seeds, full)),
+        seeds=options.list_seeds(FIRST_SEED, seeds, full),
         data_key={"ratings": ratings.fingerprint(), "protocol": protocol.name},
         machine=machine,
         load_data=load,

@@ -1,6 +1,7 @@
 """What the commands below `winnow bench` share: their options, and how they give their results."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -26,6 +27,12 @@ def _check_picture(path: Path | None) -> Path | None:
     return path
 
 
+Events = Annotated[
+    Path, typer.Option("--events", help="The event log.", show_default=False, resolve_path=True)
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
+]
 Root = Annotated[
     Path, typer.Option("--root", help="Directory of results, and of what they need.", resolve_path=True)
 ]
@@ -46,9 +53,9 @@ Plot = Annotated[
 ]
 
 
-def count_seeds(seeds: int, full: bool) -> int:
-    """How many seeds a study has: `--seeds`, and no fewer than the full study's with `--full`."""
-    return max(seeds, FULL_SEEDS) if full else seeds
+def list_seeds(first: int, seeds: int, full: bool) -> range:
+    """The seeds of a study: as many as `--seeds` says, with `--full` no fewer than the full study's."""
+    return range(first, first + (max(seeds, FULL_SEEDS) if full else seeds))
 
 
 def print_json_and_draw(
@@ -57,15 +64,24 @@ def print_json_and_draw(
     """Gives what `--json` and `--plot` ask for, the picture last: where it fails, the results are out.
 
     Args:
-      summary: of the study; JSON values.
+      summary: of the study; JSON values, but for numbers that are not defined: they are printed as null.
       as_json: whether to print it.
       plot: the picture's file; None for no picture.
       draw: writes the picture.
     """
     if as_json:
-        typer.echo(json.dumps(summary))
+        typer.echo(json.dumps(_replace_undefined(summary), allow_nan=False))
     if plot is not None:
         draw(plot)
+
+
+def _replace_undefined(value: Any) -> Any:
+    """JSON has neither NaN nor infinity."""
+    if isinstance(value, Mapping):
+        return {name: _replace_undefined(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_undefined(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(text: str) -> None:

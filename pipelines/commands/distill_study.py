@@ -28,9 +28,7 @@ def distill_study(
             resolve_path=True,
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="YAML file over the defaults.", show_default=False)
-    ] = None,
+    config: options.Config = None,
     root: options.Root = options.DEFAULT_ROOT,
     *,
     seeds: options.Seeds = 3,
@@ -64,7 +62,7 @@ def distill_study(
         simulate_default(events, num_users=_USERS, num_days=_DAYS)
     log = EventLog(events)
     machine = describe_machine(options.PACKAGES)
-    first, days_fraction = settings.prerank.seed, settings.prerank_teacher.days_fraction
+    days_fraction = settings.prerank_teacher.days_fraction
     with ExitStack() as stack:
         cache_dir = stack.enter_context(tempfile.TemporaryDirectory())
         preparation = Preparation(log, settings, paths, stack)
@@ -77,7 +75,7 @@ def distill_study(
 
         study = Study(
             scorers=scorers,
-            seeds=range(first, first + options.count_seeds(seeds, full)),
+            seeds=options.list_seeds(settings.prerank.seed, seeds, full),
             data_key={**make_data_key(log, settings), "days_fraction": days_fraction},
             machine=machine,
             load_data=load_data,

@@ -33,6 +33,19 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_study(command, tmp
         assert "--plot" in result.stderr and problem in result.stderr
 
 
+def test_the_json_has_null_for_what_is_not_defined(capsys):
+    summary = {"rows": [{"gauc": float("nan"), "auc": 0.5, "n": 3}], "odds": (float("inf"), True, "a")}
+    bench_options.print_json_and_draw(summary, True, None, None)
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert printed == {"rows": [{"gauc": None, "auc": 0.5, "n": 3}], "odds": [None, True, "a"]}
+
+
+def test_the_full_study_has_its_seeds_at_least():
+    assert list(bench_options.list_seeds(7, 2, full=False)) == [7, 8]
+    assert list(bench_options.list_seeds(7, 2, full=True)) == [7, 8, 9, 10, 11]
+    assert len(bench_options.list_seeds(7, 6, full=True)) == 6
+
+
 def test_the_json_is_printed_where_the_picture_fails(tmp_path, capsys):
     def draw(path):
         path.write_text("picture")

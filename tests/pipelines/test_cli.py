@@ -12,6 +12,7 @@ import pytest
 
 from pipelines import cli
 from sources.marketplace import EFFECTS, MarketplaceConfig
+from trainers.prerank.config import StudentConfig
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"tensorflow", "tfx", "apache_beam", "pyarrow", "pandas", "numpy"}
@@ -136,6 +137,10 @@ def test_help_of_simulate_names_the_real_defaults():
         "seed": config.seed,
     }.items():
         assert re.search(rf"--{flag} .*\[default: \(?{value}\)?\]", text), flag
+
+
+def test_help_of_prerank_says_how_many_items_there_are_at_most():
+    assert f"prerank.depth ({StudentConfig().depth})" in winnow("prerank", "--help").stdout
 
 
 @pytest.mark.parametrize(
