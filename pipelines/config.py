@@ -32,6 +32,16 @@ class SplitConfig:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class NegativesConfig:
+    """Rows that were not clicked, for a log whose shown rows all were: ratings, reviews.
+
+    Pre-ranking needs them; see `components.event_ingest.negatives`.
+    """
+
+    per_click: Annotated[int, Field(ge=0, le=20)] = 4
+
+
 def _default_crosses() -> dict[str, int]:
     """Sized for the simulated marketplace's 1,000 users, 8,000 items and 2,000 shops.
 
@@ -95,6 +105,7 @@ class RunConfig:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     splits: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    negatives: NegativesConfig = dataclasses.field(default_factory=NegativesConfig)
     transform: TransformConfig = dataclasses.field(default_factory=TransformConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     item_to_item: ItemToItemConfig = dataclasses.field(default_factory=ItemToItemConfig)
@@ -107,6 +118,7 @@ class RunConfig:
 
 for _section in (
     SplitConfig,
+    NegativesConfig,
     TransformConfig,
     RetrievalConfig,
     ItemToItemConfig,

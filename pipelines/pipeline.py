@@ -54,6 +54,7 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         schema_fingerprint=" ".join(path.stem for path in schema_files.values()),
         code_fingerprint=fingerprint("components.event_ingest.component"),
         **dataclasses.asdict(config.splits),
+        negatives_per_click=config.negatives.per_click,
     )
     validation = {
         kind: _make_validation_nodes(kind, ingest.outputs[f"{kind.value}s"], schema_files[kind])

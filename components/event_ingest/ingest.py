@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.event_ingest import splits, tables
 from components.event_ingest.examples import encode_examples
 from components.event_ingest.interactions import add_interactions
+from components.event_ingest.negatives import draw_negatives, lacks_negatives
 from schemas import features as f
 from sources.event_log import EventLog
 from sources.validation import validate_event_log
@@ -41,14 +43,20 @@ class Ingested:
     Attributes:
       num_rows: rows, by example type and split.
       days: the first and the last day of the log in each split; the catalogue has none.
+      drawn_per_click: negatives that were drawn for each click; 0 where the log has its own.
     """
 
     num_rows: dict[tuple[str, str], int]
     days: dict[str, tuple[dt.date, dt.date]]
+    drawn_per_click: int
 
 
 def ingest_events(
-    events_dir: str, uris: dict[str, str], fractions: SplitFractions, pipeline: beam.Pipeline
+    events_dir: str,
+    uris: dict[str, str],
+    fractions: SplitFractions,
+    pipeline: beam.Pipeline,
+    negatives_per_click: int = 0,
 ) -> Ingested:
     """Validates an event log and writes its three kinds of example.
 
@@ -57,6 +65,7 @@ def ingest_events(
       uris: where the examples of each `ExampleType` go, in TFX's layout (Split-<name>/*.gz).
       fractions: how much of the log, by time, is for evaluation and test.
       pipeline: the Beam pipeline to build on; it is run here.
+      negatives_per_click: drawn for each click where every shown row of the log was clicked.
 
     Raises:
       EventLogError: if the log breaks its contract.
@@ -68,8 +77,10 @@ def ingest_events(
     rows_per_file = {str(p): pq.read_metadata(p).num_rows for paths in days.values() for p in paths}
     rows_per_day = {day: sum(rows_per_file[str(p)] for p in paths) for day, paths in days.items()}
     eval_day, test_day = splits.compute_split_days(rows_per_day, fractions.eval, fractions.test)
-    num_shards = 1 + sum(rows_per_day.values()) // ROWS_PER_SHARD
+    drawn_per_click = negatives_per_click if negatives_per_click and lacks_negatives(log) else 0
+    num_shards = 1 + (1 + drawn_per_click) * sum(rows_per_day.values()) // ROWS_PER_SHARD
     schema = log.manifest.schema
+    shard_writer = _WriteShard(log, schema, uris, (eval_day, test_day), num_shards, drawn_per_click)
 
     with pipeline as p:
         _ = (
@@ -78,7 +89,7 @@ def ingest_events(
             | "SpreadFiles" >> beam.Reshuffle()
             | "ReadByUserShard" >> beam.FlatMap(_read_by_user_shard, num_shards)
             | "GroupShards" >> beam.GroupByKey()
-            | "WriteExamples" >> beam.ParDo(_WriteShard(log, schema, uris, (eval_day, test_day), num_shards))
+            | "WriteExamples" >> beam.ParDo(shard_writer)
         )
         _ = (
             p
@@ -90,7 +101,7 @@ def ingest_events(
     for split in splits.SPLITS:
         for kind in (f.ExampleType.IMPRESSION.value, f.ExampleType.PAGE.value):
             counts.setdefault((kind, split), 0)
-    return Ingested(counts, splits.compute_day_ranges(days, eval_day, test_day))
+    return Ingested(counts, splits.compute_day_ranges(days, eval_day, test_day), drawn_per_click)
 
 
 def group_files(rows_per_file: Mapping[str, int]) -> list[list[str]]:
@@ -149,31 +160,56 @@ class _WriteShard(beam.DoFn):
     """Turns all rows of a shard's users into impressions and pages."""
 
     def __init__(
-        self, log: EventLog, schema: str, uris: dict[str, str], cuts: tuple[dt.date, dt.date], num_shards: int
+        self,
+        log: EventLog,
+        schema: str,
+        uris: dict[str, str],
+        cuts: tuple[dt.date, dt.date],
+        num_shards: int,
+        drawn_per_click: int,
     ):
         self._log = log
         self._schema = schema
         self._uris = uris
         self._cuts = cuts
         self._num_shards = num_shards
+        self._drawn_per_click = drawn_per_click
 
     def process(self, element: tuple[int, Iterable[pa.Table]]) -> None:
         shard, parts = element
         rows = pa.concat_tables(parts, promote=True)
         users = tables.read_rows(str(self._log.users_path), f.USER_ID, pc.unique(rows.column(f.USER_ID)))
         items = tables.read_rows(str(self._log.items_path), f.ITEM_ID, pc.unique(rows.column(f.ITEM_ID)))
-        for kind, build in (
-            (f.ExampleType.IMPRESSION.value, tables.build_impressions),
-            (f.ExampleType.PAGE.value, tables.build_pages),
-        ):
-            schema = f.load_schema(self._schema, kind)
-            table = build(rows, users, items, f.history_columns(schema))
-            table = shuffle_requests(add_interactions(table, f.read_interactions(schema)), shard)
-            split_index = splits.split_of(tables.to_milliseconds(table.column(f.TIMESTAMP)), *self._cuts)
-            for number, split in enumerate(splits.SPLITS):
-                records = encode_examples(table.filter(pa.array(split_index == number)), schema)
-                _write_records(self._uris[kind], split, shard, self._num_shards, records)
-                beam.metrics.Metrics.counter(_NAMESPACE, f"{kind}/{split}").inc(len(records))
+        impressions, pages = (
+            f.load_schema(self._schema, kind) for kind in (f.ExampleType.IMPRESSION, f.ExampleType.PAGE)
+        )
+        drawn = self._draw(rows, impressions, shard) if self._drawn_per_click else None
+        shown = tables.build_impressions(rows, users, items, f.history_columns(impressions), drawn)
+        self._write(f.ExampleType.IMPRESSION, impressions, shown, shard)
+        self._write(
+            f.ExampleType.PAGE, pages, tables.build_pages(rows, users, items, f.history_columns(pages)), shard
+        )
+
+    def _draw(self, rows: pa.Table, schema: schema_pb2.Schema, shard: int) -> pa.Table:
+        of_request = {x.name for x in f.read_features(schema, f.Role.QUERY)}
+        return draw_negatives(
+            rows,
+            self._split(rows),
+            self._drawn_per_click,
+            {f.REQUEST_ID, f.USER_ID, f.TIMESTAMP, *of_request},
+            seed=shard,
+        )
+
+    def _split(self, table: pa.Table) -> np.ndarray:
+        return splits.split_of(tables.to_milliseconds(table.column(f.TIMESTAMP)), *self._cuts)
+
+    def _write(self, kind: f.ExampleType, schema: schema_pb2.Schema, table: pa.Table, shard: int) -> None:
+        table = shuffle_requests(add_interactions(table, f.read_interactions(schema)), shard)
+        split_index = self._split(table)
+        for number, split in enumerate(splits.SPLITS):
+            records = encode_examples(table.filter(pa.array(split_index == number)), schema)
+            _write_records(self._uris[kind.value], split, shard, self._num_shards, records)
+            beam.metrics.Metrics.counter(_NAMESPACE, f"{kind.value}/{split}").inc(len(records))
 
 
 class _WriteItems(beam.DoFn):

@@ -21,10 +21,11 @@ def add_interactions(shown: pa.Table, interactions: Sequence[f.Interaction]) -> 
 
     A count is int64, and an age float64 seconds, missing where there was no click. All are missing where the
     row has no value of the column. Of a column of lists (a film's genres) the counts are summed over the
-    row's values, and the age is the smallest.
+    row's values, and the age is the smallest. A row without a position, which was drawn and not shown, is in
+    no count.
 
     Args:
-      shown: all shown rows of some users, with their items' columns.
+      shown: all shown rows of some users and what was drawn beside them, with their items' columns.
       interactions: what to compute.
     """
     for column in dict.fromkeys(x.column for x in interactions if x.column in shown.column_names):
@@ -54,7 +55,8 @@ def _compute_statistics(shown: pa.Table, column: str) -> dict[f.Statistic, pa.Ar
     is_click = pc.fill_null(shown.column(f.CLICKED), False).to_numpy()[values.rows]
     clicked_at = to_milliseconds(shown.column("clicked_at"))[values.rows][is_click]
 
-    impressions, _ = _count_before(values.groups, asked_at, values.groups, asked_at)
+    was_shown = pc.is_valid(shown.column(f.POSITION)).to_numpy()[values.rows]
+    impressions, _ = _count_before(values.groups[was_shown], asked_at[was_shown], values.groups, asked_at)
     clicks, newest = _count_before(values.groups[is_click], clicked_at, values.groups, asked_at)
 
     def sum_by_row(counts: np.ndarray, has_none: np.ndarray) -> pa.Array:

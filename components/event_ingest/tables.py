@@ -109,7 +109,11 @@ def select_clicks(rows: pa.Table, items: pa.Table) -> pa.Table:
 
 
 def build_impressions(
-    rows: pa.Table, users: pa.Table, items: pa.Table, history_columns: Sequence[str]
+    rows: pa.Table,
+    users: pa.Table,
+    items: pa.Table,
+    history_columns: Sequence[str],
+    drawn: pa.Table | None = None,
 ) -> pa.Table:
     """One row per shown item, with profile, item and history columns.
 
@@ -118,8 +122,11 @@ def build_impressions(
       users: those users' profiles.
       items: the items the rows name.
       history_columns: what of each click the history keeps.
+      drawn: rows besides, see `negatives.draw_negatives`.
     """
     shown = rows.filter(pc.is_valid(rows.column(f.POSITION)))
+    if drawn is not None:
+        shown = pa.concat_tables([shown, drawn])
     # What was not reported did not happen.
     converted = pc.fill_null(shown.column(f.CONVERTED), False)
     shown = shown.set_column(shown.schema.get_field_index(f.CONVERTED), f.CONVERTED, converted)

@@ -103,6 +103,7 @@ def make_shown(*rows, **columns):
             "user_id": ["u"] * len(rows),
             "shop_id": pa.array(shops, pa.string()),
             "timestamp": pa.array([at(x) for x in minutes], times),
+            "position": range(len(rows)),
             "clicked": [x is not None for x in clicks],
             "clicked_at": pa.array([None if x is None else at(x) for x in clicks], times),
             **columns,
@@ -181,7 +182,7 @@ def test_time_in_milliseconds_is_kept():
     times = pa.array([1_000_000, 1_000_001], pa.timestamp("ms", tz="UTC"))
     shown = make_shown((0, "s", 0), (0, "s", None))
     shown = shown.set_column(2, "timestamp", times).set_column(
-        4, "clicked_at", pa.array([1_000_000, None], times.type)
+        5, "clicked_at", pa.array([1_000_000, None], times.type)
     )
     ages = add_interactions(shown, [f.Interaction("shop_id", f.Statistic.CLICK_AGE_SECONDS)])
     np.testing.assert_allclose(ages["user_shop_id_click_age_seconds"].to_pylist()[1], 0.001)
