@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.index_builder.build import BRUTE_FORCE, build_packages, package_dir
+from components.index_builder.package import load_package
 from components.retrieval_evaluator.evaluate import measure
 from components.retrieval_evaluator.metrics import per_user
 from components.retrieval_evaluator.pairs import PairSet
@@ -54,8 +55,8 @@ def compare(metadata: RunMetadata, config: RunConfig, folder: str) -> dict[str, 
     queries = QuerySet(impressions, items, config.gates.exclude_seen)
     built = metadata.outputs("IndexBuilder")["packages"].uri
     rankers = {
-        "item to item": SimilarRanker(package_dir(built, BRUTE_FORCE)),
-        "user-to-item vectors": SimilarRanker(package_dir(folder, BRUTE_FORCE)),
+        "item to item": SimilarRanker(load_package(package_dir(built, BRUTE_FORCE))),
+        "user-to-item vectors": SimilarRanker(load_package(package_dir(folder, BRUTE_FORCE))),
         "popularity": PopularityRanker(queries.train_clicks),
     }
     metrics, about = measure(rankers, PairSet(queries, config.item_to_item.session_gap_seconds))

@@ -104,11 +104,12 @@ def _build_winnow(
     data: "BenchmarkData", config: "RetrievalConfig", depth: int
 ) -> tuple["Ranker", dict[str, Any]]:
     from benchmarks.retrieval.winnow_model import train_package
+    from components.index_builder.package import load_package
     from components.retrieval_evaluator.rankers import PackageRanker
 
     with tempfile.TemporaryDirectory() as folder:
         path, training = train_package(data.prepared, config, depth, folder)
-        return PackageRanker(path), training
+        return PackageRanker(load_package(path)), training
 
 
 def _build_popularity(data: "BenchmarkData", _: int) -> tuple["Ranker", dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the scann flavour)
 
-from components.index_builder.package import DEFAULT_SIGNATURE, EXCLUDE, SIMILAR_SIGNATURE, load_package
+from components.index_builder.package import DEFAULT_SIGNATURE, EXCLUDE, SIMILAR_SIGNATURE
 from components.index_builder.scann_index import compute_recall
 from components.retrieval_evaluator.query_set import QueryBatch
 from schemas import features as f
@@ -17,12 +17,12 @@ from trainers.retrieval.export import EXAMPLES
 _MAX_BATCHES = 4
 
 
-def measure_agreement(exact_path: str, scann_path: str, queries: Iterable[QueryBatch]) -> dict[str, Any]:
+def measure_agreement(exact: Any, scann: Any, queries: Iterable[QueryBatch]) -> dict[str, Any]:
     """Asks both packages for users and for items.
 
     Args:
-      exact_path: the exact package's SavedModel.
-      scann_path: the ScaNN package's.
+      exact: the exact package, see `index_builder.package.load_package`.
+      scann: the ScaNN package.
       queries: the test queries, of which the first few hundred ask; their right answers ask for what is
         similar.
 
@@ -37,7 +37,6 @@ def measure_agreement(exact_path: str, scann_path: str, queries: Iterable[QueryB
         "recall": (DEFAULT_SIGNATURE, {EXAMPLES: examples}),
         "similar_recall": (SIMILAR_SIGNATURE, {f.ITEM_ID: items, EXCLUDE: tf.fill([len(items), 0], "")}),
     }
-    exact, scann = load_package(exact_path), load_package(scann_path)
     report: dict[str, Any] = {}
     for name, (signature, inputs) in asked.items():
         answers = [model.signatures[signature](**inputs)[f.ITEM_ID].numpy() for model in (exact, scann)]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from components.index_builder.package import load_package
 from components.retrieval_evaluator.agreement import measure_agreement
 from components.retrieval_evaluator.metrics import METRICS, activity_slices, per_user
 from components.retrieval_evaluator.pairs import PairSet
@@ -67,7 +68,8 @@ def evaluate_packages(
       ValueError: if the split holds no clicked row.
     """
     queries = QuerySet(impressions_uri, item_patterns, exclude_seen, split)
-    candidates = {name: PackageRanker(path) for name, path in packages.items()}
+    loaded = {name: load_package(path) for name, path in packages.items()}
+    candidates = {name: PackageRanker(package) for name, package in loaded.items()}
     rankers: dict[str, Ranker] = {
         **candidates,
         POPULARITY: PopularityRanker(queries.train_clicks),
@@ -86,13 +88,14 @@ def evaluate_packages(
         "num_items": len(queries.catalogue),
         "models": models,
         INDEX: {
-            name: measure_agreement(packages[name], path, queries) for name, path in scann_packages.items()
+            name: measure_agreement(loaded[name], load_package(path), queries)
+            for name, path in scann_packages.items()
         },
         ITEM_TO_ITEM: None,
     }
     os.makedirs(output_dir, exist_ok=True)
     _write_per_user(metrics, about["user"], os.path.join(output_dir, PER_USER_FILE))
-    by_item: dict[str, Ranker] = {name: SimilarRanker(path) for name, path in packages.items()}
+    by_item: dict[str, Ranker] = {name: SimilarRanker(x) for name, x in loaded.items()}
     by_item |= {name: rankers[name] for name in (POPULARITY, RANDOM)}
     try:
         metrics, about = measure(by_item, PairSet(queries, session_gap_seconds))

@@ -1,16 +1,12 @@
 """Rankers: whatever finds the place of each query's right answer in the catalogue."""
 
 import abc
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.package import (
-    EXCLUDE,
-    RECOMMEND_EXAMPLES_SIGNATURE,
-    SIMILAR_SIGNATURE,
-    load_package,
-)
+from components.index_builder.package import EXCLUDE, RECOMMEND_EXAMPLES_SIGNATURE, SIMILAR_SIGNATURE
 from components.retrieval_evaluator.metrics import compute_random_metrics, compute_row_metrics
 from components.retrieval_evaluator.pairs import PairBatch
 from components.retrieval_evaluator.queries import pad
@@ -47,14 +43,14 @@ class PackageRanker(OrderRanker):
     """A retrieval package, asked through the signature that is served.
 
     Args:
-      path: its SavedModel. It answers with the catalogue it was built on.
+      package: see `index_builder.package.load_package`. It answers with the catalogue it was built on.
 
     Attributes:
       shown: ids of all items that came up among the first `COVERAGE_DEPTH` so far.
     """
 
-    def __init__(self, path: str):
-        self._model = load_package(path)
+    def __init__(self, package: Any):
+        self._model = package
         self.shown: set[bytes] = set()
 
     def rank(self, batch: QueryBatch) -> np.ndarray:

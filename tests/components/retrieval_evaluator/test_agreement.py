@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from components.index_builder.package import load_package
 from components.retrieval_evaluator.agreement import measure_agreement
 
 
@@ -11,8 +12,8 @@ def test_an_index_of_another_model_agrees_by_chance_alone(world):
     test = [{"item": item, "timestamp": 5, "history": [item]} for item in (*world.item_ids, "gone")]
     queries = world.make_queries((), test)
     shuffled = rng.permutation(vectors)
-    own = world.save_package(vectors, np.zeros((1, world.width)), depth, "own")
-    stale = world.save_package(shuffled, np.zeros((1, world.width)), depth, "stale")
+    own = load_package(world.save_package(vectors, np.zeros((1, world.width)), depth, "own"))
+    stale = load_package(world.save_package(shuffled, np.zeros((1, world.width)), depth, "stale"))
 
     assert measure_agreement(own, own, queries) == {"depth": depth, "recall": 1.0, "similar_recall": 1.0}
     agreement = measure_agreement(own, stale, queries)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from components.index_builder.package import load_package
 from components.retrieval_evaluator import rankers
 from components.retrieval_evaluator.metrics import METRICS, compute_random_metrics, compute_row_metrics
 from components.retrieval_evaluator.pairs import PairSet
@@ -48,7 +49,7 @@ def test_ranks_of_a_package_equal_a_full_sort(world, exclude_seen):
         expected.append(sort_in_full(scores, target, excluded))
 
     queries = world.make_queries(train, test, exclude_seen)
-    ranker = PackageRanker(world.save_package(item_vectors, user_vectors))
+    ranker = PackageRanker(load_package(world.save_package(item_vectors, user_vectors)))
     ranks = np.concatenate([ranker.rank(batch) for batch in queries])
 
     assert ranks.tolist() == expected
@@ -69,7 +70,7 @@ def test_ranks_by_an_anchor_equal_a_full_sort(world, exclude_seen):
         scores = item_vectors @ item_vectors[anchor]
         expected.append(sort_in_full(scores, target, [anchor, *(seen if exclude_seen else [])]))
     queries = world.make_queries(train, test, exclude_seen)
-    ranker = SimilarRanker(world.save_package(item_vectors, np.zeros((3, world.width))))
+    ranker = SimilarRanker(load_package(world.save_package(item_vectors, np.zeros((3, world.width)))))
     assert np.concatenate([ranker.rank(batch) for batch in PairSet(queries, 1)]).tolist() == expected
     with pytest.raises(TypeError, match="anchors"):
         ranker.rank(next(iter(queries)))
@@ -87,7 +88,7 @@ def test_queries_with_many_exclusions_are_asked_apart(world, monkeypatch):
     train = [{"user": f"u{n % 7}", "item": item, "timestamp": 1} for n, item in enumerate(world.item_ids * 2)]
     test = [{"user": f"u{n % 9}", "item": item, "timestamp": 5} for n, item in enumerate(world.item_ids)]
     (batch,) = world.make_queries(train, test)
-    ranker = PackageRanker(world.save_package(item_vectors, np.ones((9, world.width))))
+    ranker = PackageRanker(load_package(world.save_package(item_vectors, np.ones((9, world.width)))))
     at_once = ranker.rank(batch)
     monkeypatch.setattr(rankers, "_MAX_COMPARISONS", 1)
     assert (ranker.rank(batch) == at_once).all()
@@ -98,7 +99,7 @@ def test_a_target_beyond_the_depth_is_not_found(world):
     item_vectors[:, 0] = -np.arange(world.num_items)  # the first item is the best
     test = [{"user": "u0", "item": item, "timestamp": 5} for item in ("i09", "i10")]
     queries = world.make_queries((), test)
-    ranker = PackageRanker(world.save_package(item_vectors, np.eye(1, world.width), depth=10))
+    ranker = PackageRanker(load_package(world.save_package(item_vectors, np.eye(1, world.width), depth=10)))
 
     assert np.concatenate([ranker.rank(batch) for batch in queries]).tolist() == [9, np.inf]
     assert ranker.compute_coverage(world.num_items) == 10 / world.num_items
