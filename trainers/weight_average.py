@@ -39,6 +39,10 @@ class WeightAverage:
                 variable.assign(value)
 
 
+class DivergenceError(ValueError):
+    """A training whose loss is no longer finite; the message says when, and what to lower."""
+
+
 class Averaging(tf.keras.callbacks.Callback):
     """Keeps the moving average of the weights after the newest epoch, see `WeightAverage`.
 
@@ -63,8 +67,46 @@ class Averaging(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keras' hook."""
         with self._average.applied():
-            self._look(epoch, logs)
+            self._look(epoch, {} if logs is None else logs)
 
-    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
+    def _look(self, epoch: int, logs: dict[str, float]) -> None:
         """Looks at the averaged weights, which the model has for the time of the call."""
         self.best_epoch, self.best_weights = epoch, self.model.get_weights()
+
+
+class BestEpoch(Averaging):
+    """Keeps the average after the best epoch instead, and stops training in time.
+
+    Args:
+      averaging: momentum of the average.
+      patience: epochs without a better figure after which training stops.
+    """
+
+    def __init__(self, averaging: float, patience: int):
+        super().__init__(averaging)
+        self._patience = patience
+        self._best = -np.inf
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook; raises DivergenceError if the loss is not finite."""
+        super().on_epoch_end(epoch, logs)
+        self.model.stop_training = epoch - self.best_epoch >= self._patience
+
+    def _look(self, epoch: int, logs: dict[str, float]) -> None:
+        loss, figure = self._evaluate(logs)
+        if not np.isfinite(loss):
+            raise DivergenceError(
+                f"training diverged: in epoch {epoch + 1} the loss is {loss}. Lower this model's "
+                "learning_rate; if that does not help, look for numbers in the data that are not finite."
+            )
+        if figure > self._best:
+            self._best = figure
+            super()._look(epoch, logs)
+
+    def _evaluate(self, logs: dict[str, float]) -> tuple[float, float]:
+        """A loss that is finite unless training diverged, and a figure of which the largest is the best.
+
+        Args:
+          logs: of the epoch; what is measured is added.
+        """
+        raise NotImplementedError

@@ -2,18 +2,17 @@
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainers.prerank.data import flatten
 from trainers.prerank.learning import make_labels
-from trainers.weight_average import Averaging
+from trainers.weight_average import BestEpoch
 
 METRIC = "val_loss"
 AUC = "val_auc"
 
 
-class Selection(Averaging):
+class Selection(BestEpoch):
     """Measures the log loss on the evaluation split after each epoch, keeps the best weights, stops in time.
 
     The loss is the labels' alone, whatever the model learns from besides. What is measured and kept is the
@@ -26,29 +25,17 @@ class Selection(Averaging):
     """
 
     def __init__(self, requests: tf.data.Dataset, patience: int, averaging: float):
-        super().__init__(averaging)
+        super().__init__(averaging, patience)
         self._requests = requests
-        self._patience = patience
-        self.best_loss = np.inf
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Keras' hook."""
         super().on_train_begin(logs)
         self._measure = Measure(self.model)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        super().on_epoch_end(epoch, logs)
-        self.model.stop_training = epoch - self.best_epoch >= self._patience
-
-    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
-        """Measures the present weights and keeps them if they are the best so far."""
-        loss, auc = self._measure(self._requests)
-        if logs is not None:
-            logs[METRIC], logs[AUC] = loss, auc
-        if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, epoch
-            self.best_weights = self.model.get_weights()
+    def _evaluate(self, logs: dict[str, float]) -> tuple[float, float]:
+        logs[METRIC], logs[AUC] = self._measure(self._requests)
+        return logs[METRIC], -logs[METRIC]
 
 
 class Measure:

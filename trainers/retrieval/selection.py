@@ -7,14 +7,14 @@ import tensorflow as tf
 
 from trainers.preprocessing import USER_KEY
 from trainers.retrieval.model import HISTORY_ITEM_INDEX, ITEM_INDEX, RetrievalModel
-from trainers.weight_average import Averaging
+from trainers.weight_average import BestEpoch
 
 RECALL_DEPTHS = (10, 100)
 METRIC = "val_recall"
 _SCORE_BATCH = 512
 
 
-class Selection(Averaging):
+class Selection(BestEpoch):
     """Ranks on the evaluation split after each epoch, keeps the best weights, stops in time.
 
     The figure is the gate's as far as a trainer can know it: a mean over users, of recall at 10 and at
@@ -38,26 +38,14 @@ class Selection(Averaging):
         patience: int,
         averaging: float,
     ):
-        super().__init__(averaging)
+        super().__init__(averaging, patience)
         self._positives = positives
-        self._patience = patience
         self._users, self._targets, self._catalogue = _collect_targets(positives, catalogue)
-        self.best_recall = -1.0
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        super().on_epoch_end(epoch, logs)
-        self.model.stop_training = epoch - self.best_epoch >= self._patience
-
-    def _look(self, epoch: int, logs: dict[str, float] | None) -> None:
-        """Measures the present weights and keeps them if they are the best so far."""
+    def _evaluate(self, logs: dict[str, float]) -> tuple[float, float]:
         ranks = compute_ranks(self.model, self._positives, self._targets, self._catalogue)
-        recall = compute_user_recall(ranks, self._users)
-        if logs is not None:
-            logs[METRIC] = recall
-        if recall > self.best_recall:
-            self.best_recall, self.best_epoch = recall, epoch
-            self.best_weights = self.model.get_weights()
+        logs[METRIC] = compute_user_recall(ranks, self._users)
+        return logs["mean_loss"], logs[METRIC]
 
 
 def compute_user_recall(ranks: np.ndarray, users: np.ndarray) -> float:

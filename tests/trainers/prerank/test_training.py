@@ -16,6 +16,7 @@ from trainers.prerank.learning import ScorerTraining
 from trainers.prerank.model import Scores
 from trainers.prerank.selection import AUC, METRIC, Measure
 from trainers.prerank.teaching import FrozenTeacher, freeze
+from trainers.weight_average import DivergenceError
 
 SHAPE = {
     "embedding_dim": 8,
@@ -114,6 +115,12 @@ def test_training_stops_when_patience_ends_and_the_best_epoch_is_kept(teacher, o
     assert len(losses) < 8, "the test needs a training that stops early"
     kept = Measure(ScorerTraining(teacher.scorer))(old.evaluation)
     np.testing.assert_allclose(kept, [min(losses), teacher.history[AUC][teacher.best_epoch]], rtol=1e-5)
+
+
+def test_a_training_that_diverges_says_so(make_training):
+    config = dataclasses.replace(STUDENT, learning_rate=1e30)
+    with pytest.raises(DivergenceError, match="training diverged: in epoch 1 the loss is nan"):
+        train.train_control(config, make_training(50, seed=1))
 
 
 def test_what_is_measured_is_the_log_loss_and_the_auc(teacher, old):

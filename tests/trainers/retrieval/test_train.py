@@ -15,6 +15,7 @@ from trainers.retrieval.config import RetrievalConfig
 from trainers.retrieval.model import ITEM_INDEX, RetrievalModel
 from trainers.retrieval.selection import METRIC
 from trainers.retrieval.train import train_and_evaluate
+from trainers.weight_average import DivergenceError
 
 CONFIG = RetrievalConfig(
     embedding_dim=8, output_dim=8, num_uniform_negatives=16, batch_size=16, max_epochs=3, patience_epochs=3
@@ -55,6 +56,12 @@ def test_the_same_seed_gives_the_same_loss(trained, marketplace, tmp_path):
     result, _ = trained
     again = _train(marketplace, tmp_path)
     np.testing.assert_allclose(again.history["loss"], result.history["loss"], rtol=1e-4)
+
+
+def test_a_training_that_diverges_says_so(marketplace, tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=1e30, max_epochs=1)
+    with pytest.raises(DivergenceError, match="training diverged: in epoch 1 the loss is nan"):
+        _train(marketplace, tmp_path, config)
 
 
 class Stop(Exception):
