@@ -3,7 +3,7 @@
 A feature is one entry in one .pbtxt. Its annotation tags say what the pipeline does with it:
 
     role=query|candidate|key|label|privileged|privileged_post_event
-    group=<name>              features switched on and off together by `retrieval.disabled_groups`
+    group=<name>              features that a model's `disabled_groups` switches off together
     encode=<encoding>[:size]  how `trainers/preprocessing.py` turns it into numbers; may repeat
 
 A privileged feature whose name is an `Interaction`'s is no column of a log: ingestion computes it.

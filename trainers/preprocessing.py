@@ -37,7 +37,7 @@ class EncodedFeature:
       table: features with the same table share one embedding (an item and the history of items).
       size: indices run from 0 (unknown) to size - 1; 0 for a number that needs no embedding.
       role: the side it belongs to, or who else may see it.
-      group: what `retrieval.disabled_groups` calls it.
+      group: what a model's `disabled_groups` calls it.
       is_list: whether an example has any number of values.
     """
 

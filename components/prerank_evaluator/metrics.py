@@ -1,4 +1,4 @@
-"""Exact AUC and GAUC, and the paired bootstrap over users of their differences; NumPy alone.
+"""Exact AUC and GAUC, and the paired bootstrap over users of AUC's differences; NumPy alone.
 
 AUC is the chance that a clicked row scores above one that was not, a tie counting a half (Mann & Whitney
 1947). GAUC is the mean over users of their own AUC, weighted by their rows (DIN, arXiv 1706.06978, equation
@@ -142,24 +142,6 @@ def bootstrap_auc_difference(
     num_users = users.max() + 1
     differences = [compare(drawn) for drawn in _resample(num_users, samples, seed)]
     return _summarise(compare(np.ones(num_users, np.int64)), np.array(differences), confidence)
-
-
-def bootstrap_gauc_difference(
-    users: np.ndarray,
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    confidence: float,
-    samples: int,
-    seed: int = 0,
-) -> Difference:
-    """The same of GAUC: of the users with both classes, the mean difference of their own AUC."""
-    defined = _has_both_classes(users, labels)
-    aucs_a, rows = compute_user_aucs(users, labels, scores_a)
-    aucs_b, _ = compute_user_aucs(users, labels, scores_b)
-    difference, rows = (aucs_a - aucs_b)[defined], rows[defined]
-    means = [_mean(difference, rows * drawn) for drawn in _resample(len(rows), samples, seed)]
-    return _summarise(_mean(difference, rows), np.array(means), confidence)
 
 
 class _RankedPairs:
