@@ -14,7 +14,7 @@ def compute_split_days(
     """Finds the days on which evaluation and test begin.
 
     The cuts fall between days, where the share of rows from there on is nearest to what was asked;
-    each split keeps at least one day.
+    each split keeps at least one day, and training two: a teacher learns from older ones than its student.
 
     Args:
       rows_per_day: rows of each day.
@@ -25,18 +25,19 @@ def compute_split_days(
       the first day of the evaluation split and the first day of the test split.
 
     Raises:
-      ValueError: if there are fewer than three days.
+      ValueError: if there are fewer than four days.
     """
     days = sorted(rows_per_day)
-    if len(days) < 3:
+    if len(days) < 4:
         raise ValueError(
-            f"the event log covers {len(days)} day(s); a split by time needs at least 3 (train, eval, test)"
+            f"the event log covers {len(days)} day(s); a split by time needs at least 4: two for training, of "
+            "which a teacher has the older, one for evaluation, one for the test"
         )
     rows = np.array([rows_per_day[day] for day in days], dtype=np.float64)
     share_before = np.concatenate([[0.0], np.cumsum(rows)[:-1]]) / max(rows.sum(), 1.0)
-    test = 2 + int(np.argmin(np.abs(share_before[2:] - (1.0 - test_fraction))))
+    test = 3 + int(np.argmin(np.abs(share_before[3:] - (1.0 - test_fraction))))
     target = 1.0 - test_fraction - eval_fraction
-    evaluation = 1 + int(np.argmin(np.abs(share_before[1:test] - target)))
+    evaluation = 2 + int(np.argmin(np.abs(share_before[2:test] - target)))
     return days[evaluation], days[test]
 
 

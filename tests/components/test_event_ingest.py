@@ -174,24 +174,27 @@ def test_ingest_refuses_a_log_too_short_to_split(tmp_path, make_log_tables):
         writer.write_users(users)
         writer.write_items(items)
         writer.write_impressions(dt.date(2024, 1, 1), rows)
-    with pytest.raises(ValueError, match="1 day.*at least 3"):
+    with pytest.raises(ValueError, match="1 day.*at least 4"):
         run_ingest(tmp_path / "log", tmp_path / "out")
 
 
 def test_split_days_by_hand():
     assert compute_split_days(dict.fromkeys(DAYS, 10), 0.1, 0.2) == (DAYS[7], DAYS[8])
-    assert compute_split_days({DAYS[0]: 1, DAYS[1]: 1, DAYS[2]: 998}, 0.1, 0.1) == (DAYS[1], DAYS[2])
+    assert compute_split_days(dict(zip(DAYS[:4], (1, 1, 1, 997), strict=True)), 0.1, 0.1) == (
+        DAYS[2],
+        DAYS[3],
+    )
 
 
 @given(
-    st.lists(st.integers(1, 1000), min_size=3, max_size=10),
+    st.lists(st.integers(1, 1000), min_size=4, max_size=10),
     st.floats(0.01, 0.4),
     st.floats(0.01, 0.4),
 )
 def test_every_split_keeps_a_day_and_the_order_of_time(rows, evaluation, test):
     days = dict(zip(DAYS, rows, strict=False))
     eval_day, test_day = compute_split_days(days, evaluation, test)
-    assert min(days) < eval_day < test_day <= max(days)
+    assert DAYS[1] < eval_day < test_day <= max(days)
 
 
 def test_split_of_cuts_at_midnight():

@@ -144,7 +144,7 @@ def test_a_part_of_the_nodes_runs_and_pushes_nothing(workspace, first):
 def test_recommend_stays_with_the_log_of_what_is_live(workspace, first):
     """Whatever log a run that pushed nothing has ingested since."""
     other = workspace.path / "other"
-    sizes = ("--users", 20, "--items", 100, "--shops", 60, "--days", 3)
+    sizes = ("--users", 20, "--items", 100, "--shops", 60, "--days", 4)
     assert workspace.winnow("simulate", "--out", other, *sizes).returncode == 0
     done = workspace.winnow(
         *("run", "--events", other, "--root", workspace.root, "--config", workspace.config),

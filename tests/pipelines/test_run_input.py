@@ -22,7 +22,7 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def events(tmp_path_factory):
     path = tmp_path_factory.mktemp("log") / "events"
-    simulate(MarketplaceConfig(num_users=20, num_items=100, num_shops=60, num_days=3), path)
+    simulate(MarketplaceConfig(num_users=20, num_items=100, num_shops=60, num_days=4), path)
     return path
 
 
