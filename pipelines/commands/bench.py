@@ -1,5 +1,6 @@
 """`winnow bench`: measurements beside what a user would pick instead."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -41,11 +42,12 @@ def retrieval(
     from benchmarks.results import ResultStore
     from benchmarks.retrieval.study import Study, run_study
     from pipelines.code_fingerprint import compute_code_fingerprint
-    from pipelines.config import load_config
+    from pipelines.config import NegativesConfig, load_config
     from pipelines.paths import RunPaths
     from sources.event_log import ORACLE_DIR, EventLog
 
     settings, paths, log = load_config(config), RunPaths(root), EventLog(events)
+    settings = dataclasses.replace(settings, negatives=NegativesConfig(per_click=0))  # clicks are all it needs
     manifest = log.manifest
     has_oracle = manifest.synthetic and (log.path / ORACLE_DIR).is_dir()
     models = list_models(settings.retrieval, settings.index.depth, has_oracle=has_oracle)

@@ -26,6 +26,7 @@ def make_data_key(log: "EventLog", config: "RunConfig") -> dict[str, Any]:
     return {
         "events": log.fingerprint(),
         "splits": dataclasses.asdict(config.splits),
+        "negatives": dataclasses.asdict(config.negatives),
         "transform": dataclasses.asdict(config.transform),
         "schemas": [str(load_schema(source, kind)) for kind in ExampleType],
         "ingestion": compute_code_fingerprint("components.event_ingest.component", "trainers.preprocessing"),
