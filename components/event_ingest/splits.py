@@ -30,8 +30,8 @@ def compute_split_days(
     days = sorted(rows_per_day)
     if len(days) < 4:
         raise ValueError(
-            f"the event log covers {len(days)} day(s); a split by time needs at least 4: two for training, of "
-            "which a teacher has the older, one for evaluation, one for the test"
+            f"the event log covers {len(days)} day(s); a split by time needs at least 4: two for training, "
+            "of which a teacher has the older, one for evaluation, one for the test"
         )
     rows = np.array([rows_per_day[day] for day in days], dtype=np.float64)
     share_before = np.concatenate([[0.0], np.cumsum(rows)[:-1]]) / max(rows.sum(), 1.0)

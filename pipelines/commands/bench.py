@@ -47,7 +47,8 @@ def retrieval(
     from sources.event_log import ORACLE_DIR, EventLog
 
     settings, paths, log = load_config(config), RunPaths(root), EventLog(events)
-    settings = dataclasses.replace(settings, negatives=NegativesConfig(per_click=0))  # clicks are all it needs
+    # Clicks are all it needs.
+    settings = dataclasses.replace(settings, negatives=NegativesConfig(per_click=0))
     manifest = log.manifest
     has_oracle = manifest.synthetic and (log.path / ORACLE_DIR).is_dir()
     models = list_models(settings.retrieval, settings.index.depth, has_oracle=has_oracle)
