@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from components.report_text import describe_check, describe_pairs, describe_queries
 from components.run_report.curves import PRERANK, PRERANK_AUC, RETRIEVAL, Curves, Stage
 from components.run_report.elements import Cell, make_element, make_number, make_page, make_table
 from components.run_report.plots import draw_comparison, draw_training
@@ -76,23 +77,19 @@ def _render_verdict(facts: RunFacts) -> Iterator[str]:
 
 
 def _describe_failure(check: Mapping[str, Any]) -> str:
-    return (
-        f"{check['stage']}: {check['name']}: {check['value']:.4f}, expected {_describe_bound(check)}, "
-        f"missed by {check['missed_by']:.4f}"
-    )
-
-
-def _describe_bound(check: Mapping[str, Any]) -> str:
-    return f"{'≤' if check['at_most'] else '>' if check['above'] else '≥'} {check['bound']:.4f}"
+    value, bound, verdict = describe_check(check)
+    return f"{check['stage']}: {check['name']}: {value}, expected {bound}: {verdict}"
 
 
 def _make_check_row(check: Mapping[str, Any]) -> list[Cell]:
-    verdict = Cell("passed", "good")
-    if not check["passed"]:
-        verdict = Cell(f"failed by {check['missed_by']:.4f}", "bad")
-    bound = Cell(_describe_bound(check), "number")
-    name = Cell(check["name"], note=check["detail"])
-    return [verdict, Cell(check["stage"]), name, make_number(float(check["value"])), bound]
+    value, bound, verdict = describe_check(check)
+    return [
+        Cell(verdict, "good" if check["passed"] else "bad"),
+        Cell(check["stage"]),
+        Cell(check["name"], note=check["detail"]),
+        Cell(value, "number"),
+        Cell(bound, "number"),
+    ]
 
 
 def _render_curves(facts: RunFacts) -> Iterator[str]:
@@ -131,25 +128,12 @@ def _render_plot(title: str, caption: str, svg: str) -> str:
 
 def _render_retrieval(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield make_element("h2", "Retrieval on the test split")
-    seen = "kept"
-    if metrics["exclude_seen"]:
-        seen = f"removed and {metrics['num_repeats']:,} clicks on them not asked"
-    yield make_element(
-        "p",
-        f"{metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
-        f"{metrics['num_items']:,} items; seen items are {seen}; means over users.",
-        "dim",
-    )
+    yield make_element("p", f"{describe_queries(metrics)}.", "dim")
     yield from _render_models(metrics["models"])
     pairs = metrics["item_to_item"]
     if pairs is not None:
         yield make_element("h3", "Item to item")
-        yield make_element(
-            "p",
-            f"{pairs['num_queries']:,} of these clicks, less than {pairs['session_gap_seconds']:,} s after "
-            "another, asked by the item clicked before.",
-            "dim",
-        )
+        yield make_element("p", f"{describe_pairs(pairs)}.", "dim")
         yield from _render_models(pairs["models"])
 
 

@@ -175,7 +175,7 @@ def _describe(title: "Text", artifact: "Artifact") -> "RenderableType":
     from rich.padding import Padding
     from rich.text import Text
 
-    from pipelines.commands.run_tables import describe_check
+    from components.report_text import describe_check
 
     rest = _select_properties(artifact)
     lines = []

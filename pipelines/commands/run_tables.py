@@ -6,6 +6,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from components.report_text import describe_check, describe_pairs, describe_queries
+
 _RETRIEVAL_COLUMNS = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
 _PRERANK_COLUMNS = ("auc", "gauc", "log_loss", "calibration")
 
@@ -20,30 +22,14 @@ def make_tables(result: Mapping[str, Any]) -> Iterator[Table]:
         yield _make_gates_table(result["checks"])
 
 
-def describe_check(check: Mapping[str, Any]) -> tuple[str, str, str]:
-    """The value, the bound and the verdict of a gate's check, as they are printed."""
-    sign = "<=" if check["at_most"] else ">" if check["above"] else ">="
-    verdict = "passed" if check["passed"] else f"FAILED by {float(check['missed_by']):.4f}"
-    return f"{float(check['value']):.4f}", f"{sign} {check['bound']:.4f}", verdict
-
-
 def _make_retrieval_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
-    seen = "kept"
-    if metrics["exclude_seen"]:
-        seen = f"removed and {metrics['num_repeats']:,} clicks on them not asked"
-    title = (
-        f"Test split: {metrics['num_queries']:,} clicks of {metrics['num_users']:,} users, "
-        f"{metrics['num_items']:,} items, seen items {seen}; means over users"
-    )
+    title = f"Test split: {describe_queries(metrics)}"
     parts = ("all", "known_users", "new_users", "new_items")
     rows = [(name, part, slices[part]) for name, slices in metrics["models"].items() for part in parts]
     yield _make_metrics_table(title, "users", _RETRIEVAL_COLUMNS, rows)
     pairs = metrics["item_to_item"]
     if pairs is not None:
-        title = (
-            f"Item to item: {pairs['num_queries']:,} of these clicks, less than "
-            f"{pairs['session_gap_seconds']:,} s after another, asked by the item clicked before"
-        )
+        title = f"Item to item: {describe_pairs(pairs)}"
         yield _make_metrics_table(title, "users", _RETRIEVAL_COLUMNS, _take_all(pairs["models"]))
 
 

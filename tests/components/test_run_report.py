@@ -190,15 +190,16 @@ def test_what_was_pushed_says_so_first(report):
     assert text.index("Pushed") < text.index("Gates") < text.index("Training")
     assert "1 of 1 checks passed" in text and "kept epoch 1 of 2: recall 0.2000" in text
     assert "synthetic" not in text
+    assert "30 clicks of 20 users, 10 items, seen items removed and 2 clicks on them not asked;" in text
     assert '<td class="number">0.2500</td><td class="number">1,234</td>' in page
 
 
 def test_what_was_blocked_says_by_what_and_by_how_much(report):
     page = report(checks=[GOOD, BAD], push={REASON_PROPERTY: "not blessed"})
     assert read_verdict(page) == ("bad", "Not pushed: blocked by a gate")
-    assert "retrieval: auc, against control: -0.0125, expected &gt; 0.0000, missed by 0.0125" in page
+    assert "retrieval: auc, against control: -0.0125, expected &gt; 0.0000: FAILED by 0.0125" in page
     assert "1 of 2 checks passed" in page and "0.71 against 0.72" in page
-    assert page.count("failed by") == 1
+    assert '<td class="bad">FAILED by 0.0125</td>' in page and '<td class="good">passed</td>' in page
 
 
 def test_what_was_live_already_is_neither(report):
