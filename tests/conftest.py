@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import settings
 
 from pipelines import tensorflow_setup  # noqa: F401  (before anything imports TensorFlow)
@@ -5,3 +6,16 @@ from pipelines import tensorflow_setup  # noqa: F401  (before anything imports T
 # A busy machine is no reason to fail.
 settings.register_profile("winnow", deadline=None)
 settings.load_profile("winnow")
+
+# The longest go first, so that no process is left with one of them at the end. They share a root: before what
+# leaves other versions and equal ones comes what counts them.
+_FIRST = ("test_run_end_to_end", "test_sabotage", "test_crash")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Gives the tests of a file to one process, and those of what is served, which share its making."""
+    items.sort(key=lambda item: _FIRST.index(item.path.stem) if item.path.stem in _FIRST else len(_FIRST))
+    for item in items:
+        group = "serving" if item.path.parent.name == "serving" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))

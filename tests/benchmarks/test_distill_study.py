@@ -232,7 +232,8 @@ def test_distill_study_and_scoring_end_to_end(tmp_path):
     config.write_text(
         "prerank: {max_epochs: 1, embedding_dim: 8, output_dim: 8, disabled_groups: [text, time]}\n"
         "prerank_teacher:\n"
-        "  {max_epochs: 1, embedding_dim: 8, deep_dims: [8], disabled_groups: [text, time]}\n"
+        "  {max_epochs: 2, embedding_dim: 8, deep_dims: [8], disabled_groups: [text, time],\n"
+        "   batch_size: 32, learning_rate: 0.01, weight_averaging: 0.5}\n"
     )
     common = ("--events", "log", "--root", "root", "--config", config, "--json")
     first = winnow(tmp_path, "distill-study", *common, "--seeds", 1, "--plot", "study.png")

@@ -26,14 +26,6 @@ gates: {min_recall_100: 0.01, live_tolerance: 0.2, bootstrap_samples: 200, exclu
 EDIT = "\n\n_EDITED = 1\n"
 
 
-# These share a root: first what counts its versions, last what leaves other versions and equal ones.
-_ORDER = ("test_run_end_to_end", "test_sabotage", "test_crash")
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: _ORDER.index(item.path.stem) if item.path.stem in _ORDER else -1)
-
-
 class Workspace:
     """A copy of the project's code, an event log, a root, and `winnow` on them."""
 

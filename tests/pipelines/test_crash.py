@@ -84,10 +84,14 @@ def _another_candidate(workspace, first):
 
 def test_runs_killed_in_the_middle_of_three_nodes(workspace):
     before = workspace.versions()
-    workspace.edit("components/event_ingest/ingest.py")
-
+    ingest = workspace.code / "components" / "event_ingest" / "ingest.py"
+    text = ingest.read_text()
+    workspace.edit(ingest)
     kill_once_there_is(workspace, "artifacts/EventIngest/impressions/*/*")
     assert find_interrupted(workspace.root) == {"winnow.EventIngest"}
+    assert workspace.run("--to", "EventIngest")["nodes"]["EventIngest"] == "done"
+    check_whole(workspace.root)
+    ingest.write_text(text)  # else all that follows would be trained again
 
     kill_once_there_is(workspace, "artifacts/RetrievalTrainer/model_run/**/events.out*")
     assert find_interrupted(workspace.root) == {"winnow.RetrievalTrainer"}

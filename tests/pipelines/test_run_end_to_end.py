@@ -164,8 +164,7 @@ def test_an_unknown_node_is_refused_with_the_nearest(workspace):
 
 def test_an_edited_trainer_runs_what_depends_on_it(workspace):
     workspace.edit("trainers/retrieval/train.py")
-    result = workspace.run()
-    assert ran(result) == {*RETRIEVAL_TRAINING, *BUILDING, "RetrievalEvaluator", *GATES, REPORT}
+    assert ran(workspace.run("--to", "FunnelBuilder")) == {*RETRIEVAL_TRAINING, *BUILDING}
 
 
 def test_a_changed_item_to_item_setting_trains_that_model_alone(workspace):

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from components.gates import REPORT_FILE, read_json
 from components.index_builder.build import BRUTE_FORCE, FLAVOURS, SCANN, package_dir
 from components.live_model import find_live_version, live_folders
 from pipelines.run_metadata import RunMetadata
@@ -71,6 +72,14 @@ def block(workspace):
     result = workspace.run(code=1)
     assert result["verdict"] == "blocked"
     return {check["name"] for check in result["checks"] if not check["passed"]}
+
+
+def fail_gate(workspace, gate):
+    """Runs up to a stage's gate; returns the names of the checks that would block the push."""
+    workspace.run("--to", gate)
+    report = RunMetadata(workspace.root / "metadata.sqlite").outputs(gate)["report"]
+    checks = read_json(f"{report.uri}/{REPORT_FILE}")["checks"]
+    return {check["name"] for check in checks if not check["passed"]}
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +161,7 @@ def test_a_student_that_is_taught_the_opposite(workspace):
     """Worse than the same student without a teacher: the control is what shows it."""
     old = "TEACHER_LOGITS: fold(scores.logits)"
     with spoiled_code(workspace, "trainers/prerank/teaching.py", old, old.replace("scores", "-scores")):
-        assert "auc, against control" in block(workspace)
+        assert "auc, against control" in fail_gate(workspace, "PrerankGate")
 
 
 def test_a_student_that_reads_a_privileged_feature(workspace):
@@ -177,7 +186,7 @@ def test_a_student_that_reads_a_privileged_feature(workspace):
                 "raw = self._raw.parse(examples, f.Role.CANDIDATE, f.Role.PRIVILEGED)",
             )
         )
-        message = fail(workspace)
+        message = fail(workspace, "--to", "FunnelBuilder")
     assert "FunnelBuilder failed" in message and "reads privileged features" in message
     assert "user_shop_id_clicks" in message
 
@@ -242,4 +251,4 @@ def test_shuffled_labels(workspace):
     with contextlib.ExitStack() as stack:
         for path in days:
             stack.enter_context(spoiled_table(path, shuffle))
-        assert "recall_100, against popularity" in block(workspace)
+        assert "recall_100, against popularity" in fail_gate(workspace, "RetrievalGate")
