@@ -17,18 +17,8 @@ from components.prerank_evaluator.metrics import compute_auc, compute_gauc
 from schemas import features as f
 from sources.event_log import ORACLE_DIR, EventLog
 from trainers.prerank.config import ScorerConfig
-from trainers.prerank.data import (
-    EVAL,
-    REQUEST,
-    ROWS,
-    TIME,
-    TRAIN,
-    USER,
-    NoRowsError,
-    RowSource,
-    TrainingData,
-    flatten,
-)
+from trainers.prerank.data import REQUEST, ROWS, TIME, USER, TrainingData, flatten
+from trainers.prerank.rows import EVAL, TRAIN, NoRowsError, RowSource
 
 TEST = "test"
 

@@ -11,9 +11,11 @@ import tensorflow_transform as tft
 from benchmarks.prepared_examples import PreparedExamples
 from schemas import features as f
 from trainers.prerank.config import StudentConfig, TeacherConfig
-from trainers.prerank.data import EVAL, REQUEST, TRAIN, RowSource, TrainingData, flatten
+from trainers.prerank.data import REQUEST, TrainingData, flatten
 from trainers.prerank.feature_choice import select_features
-from trainers.prerank.model import TwoTowerStudent, build_teacher
+from trainers.prerank.model import TwoTowerStudent
+from trainers.prerank.rows import EVAL, TRAIN, RowSource
+from trainers.prerank.teachers import build_teacher
 
 _WARM_UP = 3
 _RATE = 0.1  # where the biases start; how long scoring takes does not depend on weights, so none are trained

@@ -191,7 +191,7 @@ def _train(
 def _load_teacher(data: "StudyData", spec: ScorerSpec, weights: Path, seed: int) -> "FrozenTeacher":
     """A teacher that an earlier row of the table trained."""
     from trainers.prerank.data import flatten
-    from trainers.prerank.model import build_teacher
+    from trainers.prerank.teachers import build_teacher
     from trainers.prerank.teaching import freeze
 
     config = _reseed(spec.teacher, seed)

@@ -77,7 +77,11 @@ class DistillationConfig:
 
     mode: Literal["two_stage", "joint"] = "two_stage"
     weight: Annotated[float, Field(ge=0, le=1)] = 0.9
-    losses: tuple[DistillationLossConfig, ...] = (DistillationLossConfig("logits"),)
+    # How likely a click is, and, which is what the student is asked for, which item is before which
+    losses: tuple[DistillationLossConfig, ...] = (
+        DistillationLossConfig("logits"),
+        DistillationLossConfig("pairwise_ranking", weight=0.3),
+    )
     sharing: Literal["none", "all", "all_but_user_id"] = "none"
     warm_up_fraction: Fraction = 0.1
 

@@ -11,7 +11,8 @@ from schemas import features as f
 from trainers.batches import make_dense_spec
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank.data import REQUEST
-from trainers.prerank.model import Scores, Teacher, TwoTowerStudent
+from trainers.prerank.model import Scores, TwoTowerStudent
+from trainers.prerank.teachers import Teacher
 from trainers.prerank.teaching import FrozenTeacher, TeacherError
 from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, ServedModel, unpad
 

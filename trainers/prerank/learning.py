@@ -10,7 +10,8 @@ from trainers.losses.distillation import Signals, compute_distillation_weight, c
 from trainers.losses.distillation_config import build_losses
 from trainers.prerank.config import DistillationConfig
 from trainers.prerank.data import REQUEST, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
-from trainers.prerank.model import Scores, Teacher, TwoTowerStudent
+from trainers.prerank.model import Scores, TwoTowerStudent
+from trainers.prerank.teachers import Teacher
 
 
 class ScorerTraining(tf.keras.Model):

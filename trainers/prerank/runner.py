@@ -6,8 +6,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from trainers.prerank import train
 from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import EVAL, TRAIN, RowSource
 from trainers.prerank.export import export_student, export_teacher, load_teacher
+from trainers.prerank.rows import EVAL, TRAIN, RowSource
 
 TEACHER_CONFIG = "teacher_config"
 STUDENT_CONFIG = "student_config"

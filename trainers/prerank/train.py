@@ -17,8 +17,9 @@ from trainers.prerank.config import DistillationConfig, ScorerConfig, StudentCon
 from trainers.prerank.data import TrainingData, keep_features
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.learning import Distillation, ScorerTraining
-from trainers.prerank.model import Teacher, TwoTowerStudent, build_teacher
+from trainers.prerank.model import TwoTowerStudent
 from trainers.prerank.selection import Selection
+from trainers.prerank.teachers import Teacher, build_teacher
 from trainers.prerank.teaching import FrozenTeacher, freeze
 
 USER_TABLE = f"{f.USER_ID}_index"
@@ -52,7 +53,7 @@ def train_teacher(
       log_dir: for TensorBoard; None logs nothing.
 
     Raises:
-      ValueError: see `model.select_features`.
+      ValueError: see `feature_choice.select_features`.
     """
     tf.keras.utils.set_random_seed(config.seed)
     return _fit(
@@ -119,7 +120,7 @@ def train_jointly(
 
     Raises:
       TeacherError: if the teacher does not fit the student.
-      ValueError: see `model.select_features`; or if embeddings of different widths shall be shared.
+      ValueError: see `feature_choice.select_features`; or if embeddings of different widths shall be shared.
     """
     tf.keras.utils.set_random_seed(config.seed)
     teacher = build_teacher(training.features, teacher_config, _rates(teacher_config, training))

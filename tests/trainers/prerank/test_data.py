@@ -11,7 +11,8 @@ from trainers.layers.feature_embedding import PADDING
 from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, USER_KEY, EncodedFeature
 from trainers.prerank import data
 from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
-from trainers.prerank.data import EVAL, IS_ROW, QUERY, REQUEST, ROWS, TIME, TRAIN, USER
+from trainers.prerank.data import IS_ROW, QUERY, REQUEST, ROWS, TIME, USER
+from trainers.prerank.rows import EVAL, TRAIN, NoRowsError, RowSource
 
 MONDAY_MS = 1_704_067_200_000  # Monday, 1 January 2024, 00:00 UTC
 DAY_MS = 86_400_000
@@ -229,13 +230,13 @@ def _expect(marketplace, rows):
 @pytest.mark.parametrize(("share", "day"), [(0.01, 1), (0.3, 1), (0.4, 2), (0.7, 2), (0.8, 3), (0.99, 3)])
 def test_the_cut_is_the_midnight_nearest_to_the_share(days, marketplace, share, day):
     """Of 50 rows .06, .66 and .86 lie before the second, third and fourth day."""
-    source = data.RowSource(days[1], marketplace.transform)
+    source = RowSource(days[1], marketplace.transform)
     assert source.find_cut(share) == MONDAY_MS + day * DAY_MS
 
 
 def test_days_are_read_from_one_midnight_to_another(days, marketplace):
     rows, patterns = days
-    source = data.RowSource(patterns, marketplace.transform)
+    source = RowSource(patterns, marketplace.transform)
     cut = source.find_cut(0.66)
     for training, part in (
         (source.read(FEW, until_ms=cut), rows[:33]),
@@ -254,7 +255,7 @@ def test_days_are_read_from_one_midnight_to_another(days, marketplace):
 
 
 def test_each_reads_what_it_sees(days, marketplace):
-    source = data.RowSource(days[1], marketplace.transform)
+    source = RowSource(days[1], marketplace.transform)
     student, teacher = source.read(STUDENT), source.read(TEACHER)
     assert {x.role for x in student.features} == {f.Role.QUERY, f.Role.CANDIDATE}
     assert {x.role for x in teacher.features} == {*f.Role} - {f.Role.KEY, f.Role.LABEL}
@@ -272,7 +273,7 @@ def test_each_reads_what_it_sees(days, marketplace):
 def test_kept_rows_are_the_rows_for_the_next_who_reads_them(days, marketplace, tmp_path):
     """Of other days, with other features."""
     rows, patterns = days
-    kept = data.RowSource(patterns, marketplace.transform, str(tmp_path))
+    kept = RowSource(patterns, marketplace.transform, str(tmp_path))
     cut = kept.find_cut(0.66)
     first = kept.read(FEW, since_ms=cut)
     assert _summarize(first.train) == _expect(marketplace, rows[33:])
@@ -291,11 +292,11 @@ def test_kept_rows_are_the_rows_for_the_next_who_reads_them(days, marketplace, t
 def test_one_day_cannot_be_cut_and_no_row_is_refused(days, marketplace, tmp_path):
     rows, patterns = days
     one = {**patterns, TRAIN: [marketplace.write(rows[:3], "one_day")]}
-    with pytest.raises(data.NoRowsError, match="covers one day.*longer event log, or smaller eval"):
-        data.RowSource(one, marketplace.transform).find_cut(0.5)
+    with pytest.raises(NoRowsError, match="covers one day.*longer event log, or smaller eval"):
+        RowSource(one, marketplace.transform).find_cut(0.5)
     empty = {**patterns, TRAIN: [_write(tmp_path / "empty.gz", [])]}
-    with pytest.raises(data.NoRowsError, match=r"no transformed row in .*empty\.gz"):
-        data.RowSource(empty, marketplace.transform)
-    source = data.RowSource(patterns, marketplace.transform)
-    with pytest.raises(data.NoRowsError, match="no training row"):
+    with pytest.raises(NoRowsError, match=r"no transformed row in .*empty\.gz"):
+        RowSource(empty, marketplace.transform)
+    source = RowSource(patterns, marketplace.transform)
+    with pytest.raises(NoRowsError, match="no training row"):
         source.read(STUDENT, since_ms=MONDAY_MS + 4 * DAY_MS)

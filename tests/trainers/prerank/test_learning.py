@@ -10,8 +10,9 @@ from trainers.prerank import train
 from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
 from trainers.prerank.data import TEACHER_HIDDEN, TEACHER_LOGITS, flatten
 from trainers.prerank.learning import Distillation, ScorerTraining
-from trainers.prerank.model import TwoTowerStudent, build_teacher
+from trainers.prerank.model import TwoTowerStudent
 from trainers.prerank.selection import Measure
+from trainers.prerank.teachers import build_teacher
 from trainers.prerank.train import USER_TABLE
 
 SHAPE = {

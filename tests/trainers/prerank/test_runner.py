@@ -13,7 +13,8 @@ from components.privileged_check import find_privileged_inputs
 from schemas import features as f
 from trainers.prerank import export, runner, train
 from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import EVAL, TIME, TRAIN, RowSource, flatten
+from trainers.prerank.data import TIME, flatten
+from trainers.prerank.rows import EVAL, TRAIN, RowSource
 from trainers.prerank.teaching import TeacherError
 from trainers.raw_features import EXTRA_DIR
 

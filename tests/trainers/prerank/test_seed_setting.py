@@ -33,7 +33,8 @@ from pipelines.config import TransformConfig
 from schemas import features as f
 from trainers.prerank import train
 from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import EVAL, REQUEST, TRAIN, RowSource
+from trainers.prerank.data import REQUEST
+from trainers.prerank.rows import EVAL, TRAIN, RowSource
 from trainers.prerank.selection import METRIC
 from trainers.prerank.teaching import freeze
 

@@ -15,7 +15,8 @@ from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, Te
 from trainers.prerank.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, flatten
 from trainers.prerank.export import load_teacher
 from trainers.prerank.feature_choice import select_features
-from trainers.prerank.model import Scores, build_teacher
+from trainers.prerank.model import Scores
+from trainers.prerank.teachers import build_teacher
 from trainers.prerank.teaching import FrozenTeacher, TeacherError
 
 STUDENT = StudentConfig()
