@@ -96,6 +96,7 @@ def list_scorers(
         learn("pfd", "teacher, pfd"),
         teach(LEAKING_TEACHER, leaks=True),
         learn(f"pfd+md, {LEAK}", LEAKING_TEACHER),
+        learn("logits", **alone("logits")),
         learn("pairwise ranking", **alone("pairwise_ranking")),
         learn("listwise ranking", **alone("listwise_ranking")),
         learn("hidden layer", **beside_logits("hidden")),

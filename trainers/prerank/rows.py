@@ -85,7 +85,7 @@ class RowSource:
           until_ms: and those from that time on.
 
         Raises:
-          NoRowsError: if no training row is of that time.
+          NoRowsError: if no training row is of that time, or all of them are of one class.
           ValueError: see `select_features`.
         """
         wanted = {x.name for config in configs for x in select_features(self.features, config)}
@@ -97,6 +97,11 @@ class RowSource:
                 "its student none"
             )
         num_rows, num_clicks = sum(x.num_rows for x in days), sum(x.num_clicks for x in days)
+        if num_clicks in (0, num_rows):
+            raise NoRowsError(
+                f"of {num_rows:,} training rows {num_clicks:,} are clicked: there is nothing to tell apart. Give "
+                "a log with both, or leave negatives.per_click above 0, which draws them for a log of clicks"
+            )
         return data.TrainingData(
             features=features,
             train=self.open(TRAIN, features).map(

@@ -289,6 +289,16 @@ def test_kept_rows_are_the_rows_for_the_next_who_reads_them(days, marketplace, t
     np.testing.assert_array_equal(data.flatten(batch)["user_brand_clicks_log_zscore"], encoded)
 
 
+@pytest.mark.parametrize("clicked", [0, 1])
+def test_rows_of_one_class_are_refused(days, marketplace, clicked):
+    rows = [{**row, "clicked": clicked} for row in days[0]]
+    source = RowSource({**days[1], TRAIN: [marketplace.write(rows, f"all_{clicked}")]}, marketplace.transform)
+    with pytest.raises(
+        NoRowsError, match=rf"of 50 training rows {50 * clicked} are clicked.*negatives\.per_"
+    ):
+        source.read(FEW)
+
+
 def test_one_day_cannot_be_cut_and_no_row_is_refused(days, marketplace, tmp_path):
     rows, patterns = days
     one = {**patterns, TRAIN: [marketplace.write(rows[:3], "one_day")]}
