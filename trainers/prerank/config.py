@@ -23,7 +23,7 @@ class ScorerConfig(TowersShape):
     num_history_heads: Positive = 2
 
     # Training
-    batch_size: Positive = 512  # shown rows, of whole requests
+    batch_size: Positive = 1024  # shown rows, of whole requests
     max_epochs: Positive = 4
     patience_epochs: Positive = 1  # without a better log loss on the evaluation split
     learning_rate: Rate = 2e-3

@@ -99,8 +99,8 @@ class RowSource:
         num_rows, num_clicks = sum(x.num_rows for x in days), sum(x.num_clicks for x in days)
         if num_clicks in (0, num_rows):
             raise NoRowsError(
-                f"of {num_rows:,} training rows {num_clicks:,} are clicked: there is nothing to tell apart. Give "
-                "a log with both, or leave negatives.per_click above 0, which draws them for a log of clicks"
+                f"of {num_rows:,} training rows {num_clicks:,} are clicked: there is nothing to tell apart. "
+                "Give a log with both, or leave negatives.per_click above 0, which draws them for a log of clicks"
             )
         return data.TrainingData(
             features=features,
