@@ -100,7 +100,8 @@ class RowSource:
         if num_clicks in (0, num_rows):
             raise NoRowsError(
                 f"of {num_rows:,} training rows {num_clicks:,} are clicked: there is nothing to tell apart. "
-                "Give a log with both, or leave negatives.per_click above 0: it draws some for a log of clicks"
+                "Give a log with both, or leave negatives.per_click above 0, which draws them for a log of "
+                "clicks"
             )
         return data.TrainingData(
             features=features,
