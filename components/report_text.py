@@ -25,6 +25,18 @@ def describe_queries(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def describe_rows(metrics: Mapping[str, Any]) -> str:
+    """What the metrics of `PrerankEvaluator` are of."""
+    kind = "shown rows"
+    if metrics["drawn_per_click"]:
+        kind = f"rows, {metrics['drawn_per_click']} of them drawn for each click,"
+    return (
+        f"{metrics['num_rows']:,} {kind} of {metrics['num_users']:,} users in {metrics['num_requests']:,} "
+        f"requests; {metrics['dropped_users_share']:.0%} of the users, with "
+        f"{metrics['dropped_rows_share']:.0%} of the rows, have rows of one class and no part in gauc"
+    )
+
+
 def describe_pairs(pairs: Mapping[str, Any]) -> str:
     """What its metrics of item to item are of."""
     return (

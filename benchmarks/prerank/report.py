@@ -57,6 +57,10 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
         f"and 'all days' on all {rows['all']:,}. GAUC is of {protocol['gauc_kept_users']:.0%} of the users "
         f"({protocol['gauc_kept_rows']:.0%} of the rows), who have both classes.",
     ]
+    if protocol["drawn_per_click"]:
+        lines.append(
+            f"All that was shown was clicked; {protocol['drawn_per_click']} rows for each click were drawn."
+        )
     if protocol["oracle_auc"] is not None:
         lines.append(f"The ceiling: the simulator's own probabilities have AUC {protocol['oracle_auc']:.4f}.")
     if protocol["synthetic"]:

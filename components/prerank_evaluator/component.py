@@ -14,6 +14,7 @@ from tfx.v1.dsl.components import (
 )
 from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation
 
+from components.event_ingest.component import DRAWN_PER_CLICK
 from components.funnel_builder.prerank_package import PRERANK_SCORE_SIGNATURE
 from components.index_builder.build import BRUTE_FORCE, package_dir
 from components.prerank_evaluator.evaluate import ALL, MODELS, evaluate_scorers, find_slice_features
@@ -68,7 +69,12 @@ def PrerankEvaluator(
     if live_scorer is not None:
         scorers[LIVE] = live_scorer
     report = evaluate_scorers(
-        scorers, impressions.uri, find_slice_features(schema), evaluation.uri, beam_pipeline
+        scorers,
+        impressions.uri,
+        find_slice_features(schema),
+        evaluation.uri,
+        beam_pipeline,
+        drawn_per_click=impressions.get_int_custom_property(DRAWN_PER_CLICK),
     )
     for name, slices in report[MODELS].items():
         headline = {metric: slices[ALL][metric] for metric in (AUC, GAUC)}

@@ -43,6 +43,7 @@ def evaluate_scorers(
     output_dir: str,
     pipeline: beam.Pipeline,
     *,
+    drawn_per_click: int,
     split: str = "test",
 ) -> dict[str, Any]:
     """Scores every row by every model and measures AUC, GAUC, log loss and calibration, by slice.
@@ -56,6 +57,8 @@ def evaluate_scorers(
         `clicked` (int8) and the probability of a click by each model (float32); that is 9 bytes a row and 4
         for each model, which are held in memory.
       pipeline: the Beam pipeline to build on; it is run here.
+      drawn_per_click: how many rows without a click were drawn for each with one, see
+        `event_ingest.negatives`; for the reader.
       split: what is evaluated.
 
     Returns:
@@ -90,7 +93,8 @@ def evaluate_scorers(
             | "Write" >> tfma.WriteResults(tfma.default_writers(output_dir, eval_config=config))
         )
     scores = pd.read_parquet(os.path.join(output_dir, SCORES_FILE), columns=[REQUEST_COLUMN])
-    report = {"split": split, **_make_report(tfma.load_metrics(output_dir), scorers, scores)}
+    metrics = _make_report(tfma.load_metrics(output_dir), scorers, scores)
+    report = {"split": split, "drawn_per_click": drawn_per_click, **metrics}
     with tf.io.gfile.GFile(os.path.join(output_dir, METRICS_FILE), "w") as stream:
         json.dump(report, stream, indent=2)
     return report

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from components.report_text import describe_check, describe_pairs, describe_queries
+from components.report_text import describe_check, describe_pairs, describe_queries, describe_rows
 from components.run_report.curves import PRERANK, PRERANK_AUC, RETRIEVAL, Curves, Stage
 from components.run_report.elements import Cell, make_element, make_number, make_page, make_table
 from components.run_report.plots import draw_comparison, draw_training
@@ -139,13 +139,7 @@ def _render_retrieval(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 def _render_prerank(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield make_element("h2", "Pre-ranking on the test split")
-    yield make_element(
-        "p",
-        f"{metrics['num_rows']:,} shown rows in {metrics['num_requests']:,} requests of "
-        f"{metrics['num_users']:,} users: chance of a click. GAUC leaves out "
-        f"{metrics['dropped_users_share']:.1%} of the users, whose rows are all of one class.",
-        "dim",
-    )
+    yield make_element("p", f"Chance of a click: {describe_rows(metrics)}.", "dim")
     yield from _render_models(metrics["models"])
     if metrics["converted"]:
         yield make_element("h3", "Conversion")

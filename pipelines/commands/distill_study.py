@@ -86,11 +86,13 @@ def distill_study(
 
     from benchmarks.prerank.report import print_report
     from benchmarks.prerank.summary import summarize
+    from components.event_ingest.negatives import lacks_negatives
 
     facts |= {
         "source": log.manifest.source,
         "synthetic": log.manifest.synthetic,
         "split": "by time",
+        "drawn_per_click": settings.negatives.per_click if lacks_negatives(log) else 0,
         "machine": machine,
     }
     summary = summarize(results, scorers, facts, study.folder)

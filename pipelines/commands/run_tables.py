@@ -6,7 +6,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from components.report_text import describe_check, describe_pairs, describe_queries
+from components.report_text import describe_check, describe_pairs, describe_queries, describe_rows
 
 _RETRIEVAL_COLUMNS = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
 _PRERANK_COLUMNS = ("auc", "gauc", "log_loss", "calibration")
@@ -35,11 +35,7 @@ def _make_retrieval_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
 
 def _make_prerank_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
     """Of the first model, the candidate, by slice too."""
-    title = (
-        f"Pre-ranking: {metrics['num_rows']:,} shown rows of {metrics['num_users']:,} users in "
-        f"{metrics['num_requests']:,} requests; {metrics['dropped_users_share']:.0%} of the users, with "
-        f"{metrics['dropped_rows_share']:.0%} of the rows, have rows of one class and no part in gauc"
-    )
+    title = f"Pre-ranking: {describe_rows(metrics)}"
     (candidate, slices), *others = metrics["models"].items()
     rows = [(candidate, part, row) for part, row in slices.items()]
     yield _make_metrics_table(title, "rows", _PRERANK_COLUMNS, rows + _take_all(dict(others)))

@@ -75,6 +75,7 @@ def study(tmp_path, scorers):
         "test_users": 20,
         "gauc_kept_users": 1.0,
         "gauc_kept_rows": 1.0,
+        "drawn_per_click": 0,
         "oracle_auc": 0.9,
         "source": "made up",
         "synthetic": True,

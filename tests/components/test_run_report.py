@@ -12,6 +12,7 @@ from tfx.types import standard_artifacts
 from components.artifacts import ReportPage
 from components.gates import REPORT_FILE, Check, write_gate_report
 from components.index_builder.build import REPORT_FILE as INDEX_REPORT_FILE
+from components.report_text import describe_rows
 from components.retrieval_evaluator.evaluate import METRICS_FILE
 from components.run_report.component import PAGE_FILE, write_report
 from components.run_report.curves import PRERANK, PRERANK_AUC, RETRIEVAL, read_curves
@@ -37,7 +38,8 @@ def make_retrieval_metrics(models):
 
 
 def make_prerank_metrics(models):
-    counts = {"num_rows": 30, "num_requests": 3, "num_users": 2, "dropped_users_share": 0.5}
+    counts = {"num_rows": 30, "num_requests": 3, "num_users": 2, "drawn_per_click": 0}
+    counts |= {"dropped_users_share": 0.5, "dropped_rows_share": 0.2}
     return {**counts, "models": models, "converted": {}}
 
 
@@ -229,3 +231,10 @@ def test_the_page_loads_nothing_and_escapes_all_text(report):
     assert "<script" not in page and reader.text.count(evil) >= 8
     assert page.lower().count("<!doctype") == 1 and "<g id" not in page  # what stands in an SVG file alone
     assert not reader.loads and "url(" not in re.sub(r"url\(#", "", page) and "@import" not in page
+
+
+def test_drawn_rows_are_called_drawn():
+    shown = make_prerank_metrics({})
+    assert describe_rows(shown).startswith("30 shown rows of 2 users")
+    drawn = {**shown, "drawn_per_click": 4}
+    assert describe_rows(drawn).startswith("30 rows, 4 of them drawn for each click, of 2 users")

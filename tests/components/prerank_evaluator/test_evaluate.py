@@ -68,7 +68,12 @@ def evaluated(rows, scorers, encode, tmp_path_factory):
                 writer.write(example)
     output = str(folder / "output")
     report = evaluate_scorers(
-        scorers, str(folder / "impressions"), ("gender", "device"), output, beam.Pipeline()
+        scorers,
+        str(folder / "impressions"),
+        ("gender", "device"),
+        output,
+        beam.Pipeline(),
+        drawn_per_click=3,
     )
     return folder / "output", report
 
@@ -137,6 +142,7 @@ def test_the_report_says_what_it_is_of(rows, evaluated):
     dropped = users.nunique() < 2
     assert dropped.any()
     assert report["split"] == "test"
+    assert report["drawn_per_click"] == 3
     assert (report["num_rows"], report["num_users"], report["num_requests"]) == (NUM_ROWS, 20, 100)
     assert report["dropped_users_share"] == pytest.approx(dropped.mean())
     assert report["dropped_rows_share"] == pytest.approx(users.size()[dropped].sum() / NUM_ROWS)
@@ -165,7 +171,9 @@ def test_tfma_reads_what_was_written(evaluated):
 
 def test_a_split_without_rows_is_refused(scorers, tmp_path):
     with pytest.raises(ValueError, match="the test split holds no row"):
-        evaluate_scorers(scorers, str(tmp_path), (), str(tmp_path / "output"), beam.Pipeline())
+        evaluate_scorers(
+            scorers, str(tmp_path), (), str(tmp_path / "output"), beam.Pipeline(), drawn_per_click=0
+        )
 
 
 @pytest.mark.parametrize(
