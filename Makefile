@@ -6,8 +6,9 @@
 
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
-# As many processes as there are cores; which tests go to one together is said in tests/conftest.py.
-PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+# A file's tests share what is costly to make and go in order; files go to as many processes as there are cores, in
+# the order of tests/conftest.py.
+PYTEST := .venv/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 ROOT ?= runs/marketplace
 
 .PHONY: setup run check test lock

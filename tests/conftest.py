@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import settings
 
 from pipelines import tensorflow_setup  # noqa: F401  (before anything imports TensorFlow)
@@ -12,10 +11,6 @@ settings.load_profile("winnow")
 _FIRST = ("test_run_end_to_end", "test_sabotage", "test_crash")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Gives the tests of a file to one process, and those of what is served, which share its making."""
+    """Puts the files in the order in which processes take them."""
     items.sort(key=lambda item: _FIRST.index(item.path.stem) if item.path.stem in _FIRST else len(_FIRST))
-    for item in items:
-        group = "serving" if item.path.parent.name == "serving" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
