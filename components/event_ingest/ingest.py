@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.event_ingest import splits, tables
 from components.event_ingest.examples import encode_examples
 from components.event_ingest.interactions import add_interactions
-from components.event_ingest.negatives import draw_negatives, lacks_negatives
+from components.event_ingest.negatives import check_columns, draw_negatives, lacks_negatives
 from schemas import features as f
 from sources.event_log import EventLog
 from sources.validation import validate_event_log
@@ -69,7 +69,7 @@ def ingest_events(
 
     Raises:
       EventLogError: if the log breaks its contract.
-      ValueError: if it covers too few days.
+      ValueError: if it covers too few days, or negatives cannot be drawn for it.
     """
     log = EventLog(events_dir)
     validate_event_log(log)
@@ -80,6 +80,9 @@ def ingest_events(
     drawn_per_click = negatives_per_click if negatives_per_click and lacks_negatives(log) else 0
     num_shards = 1 + (1 + drawn_per_click) * sum(rows_per_day.values()) // ROWS_PER_SHARD
     schema = log.manifest.schema
+    if drawn_per_click:
+        columns, item_columns = (pq.read_schema(x).names for x in (next(iter(rows_per_file)), log.items_path))
+        check_columns(columns, item_columns, f.load_schema(schema, f.ExampleType.IMPRESSION))
     shard_writer = _WriteShard(log, schema, uris, (eval_day, test_day), num_shards, drawn_per_click)
 
     with pipeline as p:

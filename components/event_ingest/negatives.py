@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pa_dataset
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from schemas import features as f
 from sources.event_log import EventLog
@@ -31,6 +32,27 @@ def lacks_negatives(log: EventLog) -> bool:
     return not any(batch.num_rows for batch in passed_over.to_batches())
 
 
+def check_columns(columns: Collection[str], item_columns: Collection[str], schema: schema_pb2.Schema) -> None:
+    """Refuses a feature of an item that the catalogue lacks: a drawn row would not have it, a click would.
+
+    Args:
+      columns: of the log's impressions.
+      item_columns: of its catalogue.
+      schema: of impression examples.
+
+    Raises:
+      ValueError: naming the features.
+    """
+    of_item = {x.name for x in f.read_features(schema, f.Role.CANDIDATE, f.Role.PRIVILEGED)}
+    missing = sorted(of_item & set(columns) - set(item_columns))
+    if missing:
+        raise ValueError(
+            f"every shown row was clicked, so others are drawn, which have no {', '.join(missing)}: it stands "
+            "in the impressions alone, and would tell a click. Give the column to items.parquet, take the "
+            "feature out of the schema, or set negatives.per_click to 0 and end the run before pre-ranking"
+        )
+
+
 def draw_negatives(
     rows: pa.Table, split_index: np.ndarray, per_click: int, request_columns: Collection[str], seed: int
 ) -> pa.Table:
@@ -39,7 +61,8 @@ def draw_negatives(
     Args:
       rows: [N] all rows of some users, of which each shown one was clicked, as in the event log.
       split_index: [N] each row's split; items are drawn from the clicks of the same one.
-      per_click: how many for each click; fewer where the user clicked almost all there is.
+      per_click: how many for each click; fewer where the user clicked almost all there is, or where one
+        request has several clicks, which share what is drawn twice.
       request_columns: columns of `rows` that are a request's, and so a drawn row's too; of the others, which
         are the clicked item's, a drawn row has none.
       seed: of the draws.
@@ -59,6 +82,11 @@ def draw_negatives(
     user_codes = clicks.column(f.USER_ID).combine_chunks().dictionary_encode().indices.to_numpy()
     drawn = _draw(user_codes.astype(np.int64), item_codes, splits, per_click, seed)
     click, place = np.nonzero(drawn >= 0)
+    # A request of several clicks holds an item once.
+    requests = clicks.column(f.REQUEST_ID).combine_chunks().dictionary_encode().indices.to_numpy()
+    pairs = requests[click].astype(np.int64) * len(items.dictionary) + drawn[click, place]
+    first = np.sort(np.unique(pairs, return_index=True)[1])
+    click, place = click[first], place[first]
     negatives = clicks.take(pa.array(click))
     columns = {
         x.name: negatives.column(x.name) if x.name in request_columns else pa.nulls(len(click), x.type)

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from components.event_ingest import ingest
-from components.event_ingest.negatives import draw_negatives, lacks_negatives
+from components.event_ingest.negatives import check_columns, draw_negatives, lacks_negatives
+from components.event_ingest.tables import build_impressions
 from schemas import features as f
 from sources.event_log import EventLog, Manifest, create_event_log
 from sources.marketplace import MarketplaceConfig, simulate
@@ -134,6 +135,41 @@ def test_a_user_who_clicked_everything_has_no_negative():
     rows = make_rows([0, 0, 1], [0, 1, 0], [0, 0, 0])
     drawn = draw_negatives(rows, split_of(rows), 2, OF_REQUEST, seed=1)
     assert drawn.select(["request_id", "item_id"]).to_pylist() == [{"request_id": "r2", "item_id": "i1"}]
+
+
+def test_a_request_of_several_clicks_holds_an_item_once():
+    """One request, in which one user clicked four of ten items; the other six are drawn once each."""
+    others = make_rows([1] * 10, range(10), [0] * 10)
+    clicks = make_rows([0] * 4, range(4), [0] * 4)
+    clicks = clicks.set_column(0, "request_id", pa.array(["several"] * 4))
+    rows = pa.concat_tables([clicks, others])
+    drawn = draw_negatives(rows, split_of(rows), 6, OF_REQUEST, seed=1)
+    items = [row["item_id"] for row in drawn.to_pylist() if row["request_id"] == "several"]
+    assert sorted(items) == [f"i{x}" for x in range(4, 10)]
+
+
+def test_a_column_that_rows_and_items_have_is_the_drawn_item_s():
+    rows = make_rows([0, 1, 2], [0, 1, 2], [0, 0, 0])
+    rows = rows.append_column(
+        "price", pa.array([100.0, 101.0, 102.0], pa.float32())
+    )  # as it was at the request
+    items = pa.table({"item_id": ["i0", "i1", "i2"], "price": [0.0, 1.0, 2.0], "colour": ["a", "b", "c"]})
+    users = pa.table({"user_id": ["u0", "u1", "u2"], "age": [20, 30, 40]})
+    drawn = draw_negatives(rows, split_of(rows), 2, OF_REQUEST, seed=1)
+    table = build_impressions(rows, users, items, [], drawn).to_pylist()
+    assert len(table) == 9
+    for row in table:
+        number = int(row["item_id"][1:])
+        assert row["price"] == number + 100 * row["clicked"]
+        assert row["colour"] == "abc"[number] and row["age"] == 20 + 10 * int(row["user_id"][1:])
+
+
+def test_a_feature_of_the_items_that_the_impressions_alone_have_is_refused():
+    schema = f.load_schema("marketplace", f.ExampleType.IMPRESSION)
+    columns = ["request_id", "user_id", "item_id", "price", "dwell_seconds", "device"]
+    check_columns(columns, ["item_id", "price"], schema)
+    with pytest.raises(ValueError, match="drawn, which have no price: it stands in the impressions alone"):
+        check_columns(columns, ["item_id"], schema)
 
 
 def test_no_click_no_draw(rows):
