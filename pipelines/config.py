@@ -146,10 +146,15 @@ def load_config(path: str | Path | None) -> RunConfig:
         return RunConfig()
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(
+            f"{path}{line}: {error.problem}. Expected YAML; see docs/configuration.md."
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}. Expected a YAML file; see docs/configuration.md.") from error
     try:
-        return TypeAdapter(RunConfig).validate_python(content or {})
+        return TypeAdapter(RunConfig).validate_python({} if content is None else content)
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(path, detail) for detail in error.errors())) from error
 
@@ -165,4 +170,7 @@ def _describe(path: str | Path, detail: Any) -> str:
         known = [field.name for field in dataclasses.fields(section)]
         nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
         return f"{where}: unknown key. Did you mean {nearest!r}? Known: {', '.join(known)}."
-    return f"{where}: {detail['msg']}, got {detail['input']!r}."
+    message = detail["msg"].removeprefix("Value error, ")  # what pydantic puts before this project's own
+    if detail["type"] == "value_error" and isinstance(detail["input"], dict):
+        return f"{where}: {message}."  # of a section: it says itself what was found
+    return f"{where}: {message}, got {detail['input']!r}."

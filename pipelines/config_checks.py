@@ -28,6 +28,8 @@ def check_config(source: str, config: RunConfig) -> None:
         _check_groups(source, section, getattr(config, section).disabled_groups, served)
     teacher = config.prerank_teacher
     _check_groups(source, "prerank_teacher", teacher.disabled_groups, served | privileged)
+    for section in ("prerank", "prerank_teacher"):
+        _check_sides(source, config, section)
     _check_teacher(source, config)
     before = {x.group for x in f.read_features(schema, f.Role.PRIVILEGED) if x.encodings}
     if teacher.form != "md" and not before - set(teacher.disabled_groups):
@@ -50,6 +52,21 @@ def _check_groups(source: str, section: str, disabled: tuple[str, ...], known: s
             )
 
 
+def _check_sides(source: str, config: RunConfig, section: str) -> None:
+    """A score is of a query and a candidate: each has a feature that is left on."""
+    schema = f.load_schema(source, f.ExampleType.IMPRESSION)
+    disabled = getattr(config, section).disabled_groups
+    for role in _SERVED:
+        groups = {x.group for x in f.read_features(schema, role)}
+        if role in _find_crossed_sides(source, config):
+            groups.add(CROSSES_GROUP)
+        if not groups.difference(disabled):
+            raise ConfigError(
+                f"{section}.disabled_groups {list(disabled)} leave the {role.value} side no feature: "
+                f"take one of {', '.join(sorted(groups))} out."
+            )
+
+
 def _check_teacher(source: str, config: RunConfig) -> None:
     """A teacher that knows less than its student, or other labels, has nothing to teach."""
     student, teacher = config.prerank, config.prerank_teacher
@@ -60,7 +77,7 @@ def _check_teacher(source: str, config: RunConfig) -> None:
         )
     schema = f.load_schema(source, f.ExampleType.IMPRESSION)
     groups = {x.group for x in f.read_features(schema, *_SERVED)}
-    if _has_cross_of_one_side(source, config):  # a cross of both sides is no student's
+    if _find_crossed_sides(source, config):  # a cross of both sides is no student's
         groups.add(CROSSES_GROUP)
     missing = sorted(groups.difference(student.disabled_groups).intersection(teacher.disabled_groups))
     if missing:
@@ -81,9 +98,9 @@ def _check_teacher(source: str, config: RunConfig) -> None:
         )
 
 
-def _has_cross_of_one_side(source: str, config: RunConfig) -> bool:
-    """Whether a cross is of the query's features alone, or of the candidate's."""
+def _find_crossed_sides(source: str, config: RunConfig) -> set[f.Role]:
+    """The roles of which there is a cross of the query's features alone, or of the candidate's."""
     schema = f.load_schema(source, f.ExampleType.IMPRESSION)
     roles = {x.name: x.role for x in f.read_features(schema, *_SERVED)}
-    crosses = select_crosses(source, config.transform)
-    return any(len({roles[part] for part in f.split_cross(cross)}) == 1 for cross in crosses)
+    sides = [{roles[part] for part in f.split_cross(x)} for x in select_crosses(source, config.transform)]
+    return {role for side in sides if len(side) == 1 for role in side}

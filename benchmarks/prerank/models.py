@@ -101,7 +101,6 @@ def list_scorers(
         learn("listwise ranking", **alone("listwise_ranking")),
         learn("hidden layer", **beside_logits("hidden")),
         join("joint, nothing shared"),
-        join("joint, all shared", sharing="all"),
         join(JOINT_ALL_BUT_USER_ID, sharing="all_but_user_id"),
     ]
     if full:
@@ -114,6 +113,7 @@ def list_scorers(
             ),
             learn("pointwise ranking", **alone("pointwise_ranking", top_k=3)),
             learn("contrastive", **beside_logits("contrastive")),
+            join("joint, all shared", sharing="all"),
             join("rocket launching", sharing="all", **alone("rocket_launching")),
             teach(TWO_TASKS_TEACHER, tasks=TASKS),
             learn(

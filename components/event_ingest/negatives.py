@@ -47,9 +47,10 @@ def check_columns(columns: Collection[str], item_columns: Collection[str], schem
     missing = sorted(of_item & set(columns) - set(item_columns))
     if missing:
         raise ValueError(
-            f"every shown row was clicked, so others are drawn, which have no {', '.join(missing)}: it stands "
-            "in the impressions alone, and would tell a click. Give the column to items.parquet, take the "
-            "feature out of the schema, or set negatives.per_click to 0 and end the run before pre-ranking"
+            "every shown row was clicked, so others are drawn, which have no "
+            f"{', '.join(missing)}: it stands in the impressions alone, and would tell a click. Give the "
+            "column to items.parquet, take the feature out of the schema, or set negatives.per_click to 0 "
+            "and end the run before pre-ranking"
         )
 
 

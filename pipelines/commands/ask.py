@@ -22,7 +22,19 @@ FlavourOption = Annotated[
 ]
 
 
-UserOption = Annotated[str, typer.Option("--user", help="The user's id.", show_default=False)]
+def _check_id(value: Any) -> Any:
+    """Ids are UTF-8, as the event log's are; what a shell passes need not be."""
+    for part in value if isinstance(value, list) else [value]:
+        try:
+            (part or "").encode()
+        except UnicodeEncodeError as error:
+            raise typer.BadParameter(f"{part!r}: expected an id in UTF-8") from error
+    return value
+
+
+UserOption = Annotated[
+    str, typer.Option("--user", help="The user's id.", show_default=False, callback=_check_id)
+]
 
 
 def recommend(
@@ -49,7 +61,11 @@ def prerank(
     user: UserOption,
     item: Annotated[
         list[str] | None,
-        typer.Option("--item", help="A candidate's id; may repeat. Without: what `recommend` finds."),
+        typer.Option(
+            "--item",
+            help="A candidate's id; may repeat. Without: what `recommend` finds.",
+            callback=_check_id,
+        ),
     ] = None,
     k: Annotated[
         int,
@@ -61,16 +77,24 @@ def prerank(
 ) -> None:
     """Candidates in the order of pre-ranking, the funnel's second stage: by the probability of a click."""
     log, pushed = _open(root, flavour)
+    from components.funnel_builder.prerank_package import MAX_CANDIDATES
     from serving.pushed_version import NothingPushedError
 
     state = _read_user(log, user)
-    candidates = item or [x.item_id for x in pushed.recommend(state.example, [], MAX_COUNT)]
+    candidates = list(dict.fromkeys(item or ()))
+    if len(candidates) > MAX_CANDIDATES:
+        raise typer.BadParameter(
+            f"{len(candidates):,} candidates, expected {MAX_CANDIDATES:,} at most", param_hint="--item"
+        )
+    candidates = candidates or [x.item_id for x in pushed.recommend(state.example, [], MAX_COUNT)]
     try:
         items = pushed.prerank(state.example, candidates, k)
     except NothingPushedError as error:
         raise SystemExit(f"winnow: {error}") from error
     if not items:
-        raise typer.BadParameter(f"none of the items is in the catalogue of version {pushed.version}")
+        raise typer.BadParameter(
+            f"none of the items is in the catalogue of version {pushed.version}", param_hint="--item"
+        )
     title = f"Of {len(candidates)} candidates for {user}; version {pushed.version}"
     answer = {"user": user, "known": state.is_known, "candidates": len(candidates)}
     probabilities = {x.item_id: x.probabilities for x in items}
@@ -78,7 +102,9 @@ def prerank(
 
 
 def similar(
-    item: Annotated[str, typer.Option("--item", help="The item's id.", show_default=False)],
+    item: Annotated[
+        str, typer.Option("--item", help="The item's id.", show_default=False, callback=_check_id)
+    ],
     k: CountOption = 10,
     root: RootOption = DEFAULT_ROOT,
     flavour: FlavourOption = "brute_force",

@@ -1,5 +1,6 @@
 """`winnow distill-study`: what a teacher adds to the pre-ranking student, in every form."""
 
+import dataclasses
 import functools
 import tempfile
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ import typer
 
 from pipelines.commands import bench_options as options
 from pipelines.commands.preparation import Preparation, make_data_key
-from pipelines.commands.run import simulate_default
+from pipelines.commands.run import DEFAULT_SOURCE, simulate_default
 
 if TYPE_CHECKING:
     from benchmarks.prerank.data import StudyData
@@ -52,11 +53,16 @@ def distill_study(
     from benchmarks.prerank.study import Study, run_study
     from pipelines.code_fingerprint import compute_code_fingerprint
     from pipelines.config import load_config
+    from pipelines.config_checks import check_config
     from pipelines.paths import RunPaths
     from sources.event_log import EventLog
 
     settings, paths = load_config(config), RunPaths(root)
     scorers = list_scorers(settings.prerank, settings.prerank_teacher, settings.distillation, full=full)
+    source = DEFAULT_SOURCE if events is None else EventLog(events).manifest.schema
+    needs = dataclasses.replace(settings.prerank_teacher, form="pfd_md")  # the rows are of every form
+    losses = dataclasses.replace(settings.distillation, mode="two_stage", sharing="none")
+    check_config(source, dataclasses.replace(settings, prerank_teacher=needs, distillation=losses))
     if events is None:
         events = root / "bench" / "marketplace"
         simulate_default(events, num_users=_USERS, num_days=_DAYS)

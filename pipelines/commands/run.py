@@ -75,10 +75,12 @@ def _run_nodes(
     events: Path | None, settings: "RunConfig", paths: "RunPaths", from_node: str | None, to_node: str | None
 ) -> dict[str, Any]:
     """Runs the nodes and reads what they came to."""
+    from pipelines.config_checks import check_config
     from sources.event_log import EventLog
 
     if events is None:
         events = paths.events
+        check_config(DEFAULT_SOURCE, settings)
         simulate_default(events)
     log = EventLog(events)
 
@@ -117,6 +119,9 @@ def _make_root(paths: "RunPaths") -> None:
             f"winnow: --root {paths.root}: cannot be written ({error.strerror}). "
             "Choose a directory you may write to, or make it writable."
         ) from error
+
+
+DEFAULT_SOURCE = "marketplace"  # the schema of the embedded default
 
 
 def simulate_default(events: Path, **sizes: int) -> None:

@@ -69,8 +69,16 @@ def test_results_depend_on_the_teachers_days(call, monkeypatch):
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_widths_are_refused_before_anything_is_written(call, tmp_path):
-    result = call("distill-study", "prerank: {embedding_dim: 7}")
-    assert "prerank.embedding_dim is 7" in str(result.exception)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prerank: {embedding_dim: 7}", "prerank.embedding_dim is 7"),
+        # The study has rows of every form, whatever the configuration's is.
+        ("prerank_teacher: {form: md, disabled_groups: [interactions]}", "needs privileged features"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(call, tmp_path, text, said):
+    result = call("distill-study", text)
+    assert said in str(result.exception)
     assert isinstance(result.exception, cli._expected_errors())
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

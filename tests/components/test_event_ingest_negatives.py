@@ -150,9 +150,8 @@ def test_a_request_of_several_clicks_holds_an_item_once():
 
 def test_a_column_that_rows_and_items_have_is_the_drawn_item_s():
     rows = make_rows([0, 1, 2], [0, 1, 2], [0, 0, 0])
-    rows = rows.append_column(
-        "price", pa.array([100.0, 101.0, 102.0], pa.float32())
-    )  # as it was at the request
+    at_request = pa.array([100.0, 101.0, 102.0], pa.float32())
+    rows = rows.append_column("price", at_request)
     items = pa.table({"item_id": ["i0", "i1", "i2"], "price": [0.0, 1.0, 2.0], "colour": ["a", "b", "c"]})
     users = pa.table({"user_id": ["u0", "u1", "u2"], "age": [20, 30, 40]})
     drawn = draw_negatives(rows, split_of(rows), 2, OF_REQUEST, seed=1)

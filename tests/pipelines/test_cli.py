@@ -36,6 +36,16 @@ def _own_signal_handler():
     cli._stopped_by.clear()
 
 
+@pytest.mark.parametrize(
+    "arguments", [("prerank", "--user", "u", "--item", b"\xff"), ("recommend", "--user", b"\xff")]
+)
+def test_an_id_that_is_not_utf8_is_refused(arguments):
+    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 2 and b"expected an id in UTF-8" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.fixture
 def movielens(tmp_path):
     src = tmp_path / "src"

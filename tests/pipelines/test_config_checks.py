@@ -99,6 +99,18 @@ def test_a_teacher_sees_what_its_student_sees():
     check_config("marketplace", config(teacher + "prerank: {disabled_groups: [history, profile, text]}"))
 
 
+def test_both_sides_keep_a_feature():
+    query = "disabled_groups: [history, profile, context, time, user_id, crosses]"
+    both = f"prerank: {{{query}}}\nprerank_teacher: {{{query}}}"
+    refuse(
+        "marketplace", both, r"^prerank\.disabled_groups .* leave the query side no feature: take one of con"
+    )
+    of_items = "disabled_groups: [item_id, attributes, text, time, crosses]"
+    both = f"prerank: {{{of_items}}}\nprerank_teacher: {{{of_items}}}"
+    refuse("marketplace", both, r"leave the candidate side no feature")
+    check_config("marketplace", config(both.replace(", crosses", "")))
+
+
 def test_the_crosses_that_a_student_sees_are_those_of_one_side():
     teacher = "prerank_teacher: {disabled_groups: [crosses]}\n"
     message = r"^prerank_teacher\.disabled_groups \['crosses'\]: the student sees them"
