@@ -1,5 +1,6 @@
 """The study as a picture."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks.prerank.models import CONTROL, STUDENT
+from benchmarks.prerank.models import CONTROL, LEAKING_TEACHER, STUDENT
 from benchmarks.prerank.report import describe_protocol
 
 _STUDENT, _TEACHER, _CONTROL, _OTHER = "#c2410c", "#cbd5e1", "#0f172a", "#64748b"
@@ -31,6 +32,16 @@ def save_plot(summary: Mapping[str, Any], path: Path) -> None:
     )
     left.axvline(control, color=_CONTROL, lw=0.8, ls=":")
     for place, row in zip(places, rows, strict=True):
+        if row["name"] == LEAKING_TEACHER:  # at 1, where the others' differences would not be seen
+            left.annotate(
+                f"{row['auc_mean']:.4f} →",
+                (1.0, place),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="center",
+                fontsize=8,
+            )
+            continue
         if row["gain"] is not None:
             left.plot(
                 [control + row["gain_low"], control + row["gain_high"]], [place, place], color="black", lw=1
@@ -57,7 +68,10 @@ def save_plot(summary: Mapping[str, Any], path: Path) -> None:
     for axes in (left, right):
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(describe_protocol(summary["protocol"]), fontsize=8, x=0.01, ha="left")
+    protocol = "\n".join(
+        textwrap.fill(line, 140) for line in describe_protocol(summary["protocol"]).splitlines()
+    )
+    figure.suptitle(protocol, fontsize=8, x=0.01, ha="left")
     figure.savefig(path, dpi=140)
     plt.close(figure)
 
