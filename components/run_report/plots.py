@@ -46,6 +46,7 @@ def draw_training(stage: Stage, curves: Curves) -> str:
     figure, axes = _make_axes()
     axes.set_ylabel("training loss", color=_LOSS)
     _plot(axes, curves.get(stage.loss, {}), color=_LOSS)
+    axes.margins(y=0.15)  # unlike the right axis': of two epochs both lines go from corner to corner
     right = axes.twinx()
     right.set_ylabel(stage.label, color=_FIGURE)
     _plot(right, curves.get(stage.figure, {}), color=_FIGURE, kept=stage.find_kept_epoch(curves))
