@@ -75,6 +75,7 @@ def _run_nodes(
     events: Path | None, settings: "RunConfig", paths: "RunPaths", from_node: str | None, to_node: str | None
 ) -> dict[str, Any]:
     """Runs the nodes and reads what they came to."""
+    from pipelines import tensorflow_setup  # noqa: F401  (before TensorFlow)
     from pipelines.config_checks import check_config
     from sources.event_log import EventLog
 
