@@ -177,7 +177,7 @@ def test_a_student_that_reads_a_privileged_feature(workspace):
                 "raw = self._raw.parse(examples, f.Role.CANDIDATE, f.Role.PRIVILEGED)",
             )
         )
-        message = fail(workspace, "--to", "FunnelBuilder")
+        message = fail(workspace)
     assert "FunnelBuilder failed" in message and "reads privileged features" in message
     assert "user_shop_id_clicks" in message
 
