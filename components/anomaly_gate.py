@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
-from tfx.v1.dsl.components import InputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import ExampleAnomalies, Examples
+from tfx.types.standard_artifacts import ExampleAnomalies, Examples
 
 from components.point_in_time import find_leaks
 from schemas import features as f

@@ -4,14 +4,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.artifact import Artifact
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Model, ModelBlessing
+from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from components.artifacts import GateReport
+from components.flavours import CONTENT_PROPERTY, compute_content_hash, package_folders
 from components.gates import REPORT_FILE, read_json, write_json
-from components.live_model import CONTENT_PROPERTY, compute_content_hash, package_folders
 
 
 @component

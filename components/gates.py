@@ -9,7 +9,7 @@ from typing import Any
 from tfx.dsl.io import fileio
 from tfx.types.artifact import Artifact
 
-from components.live_model import CONTENT_PROPERTY, compute_content_hash, package_folders
+from components.flavours import CONTENT_PROPERTY, compute_content_hash, package_folders
 
 REPORT_FILE = "gate_report.json"
 CHECKS_PROPERTY = "checks"

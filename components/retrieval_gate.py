@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 import pandas as pd
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Model, ModelEvaluation
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Model, ModelEvaluation
 
 from components.artifacts import GateReport, IndexReport
 from components.gates import Check, is_live, read_json, write_gate_report

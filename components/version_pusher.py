@@ -7,21 +7,22 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from tfx.components import Pusher
 from tfx.components.pusher import executor
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.types.artifact import Artifact
 from tfx.utils import proto_utils
-from tfx.v1.components import Pusher
-from tfx.v1.proto import PushDestination
 
-from components.index_builder.build import FLAVOURS, package_dir
-from components.live_model import (
+from components.flavours import (
     CONTENT_PROPERTY,
+    FLAVOURS,
     compute_content_hash,
     find_live_version,
     live_folders,
     model_dir,
+    package_dir,
     package_folders,
 )
 

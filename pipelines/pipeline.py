@@ -4,19 +4,22 @@ import dataclasses
 import json
 from pathlib import Path
 
+from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
-from tfx.v1.components import ExampleValidator, ImportSchemaGen, StatisticsGen, Trainer, Transform
-from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
-from tfx.v1.proto import EvalArgs, PushDestination, TrainArgs
-from tfx.v1.types import BaseChannel
+from tfx.proto.pusher_pb2 import PushDestination
+from tfx.proto.trainer_pb2 import EvalArgs, TrainArgs
+from tfx.types.channel import BaseChannel
 
 from components.anomaly_gate import AnomalyGate
 from components.event_ingest.component import EventIngest
+from components.flavours import find_live_version
 from components.funnel_builder.component import FunnelBuilder
 from components.funnel_gate import FunnelGate
 from components.index_builder.component import IndexBuilder
-from components.live_model import LiveModel, find_live_version
+from components.live_model import LiveModel
 from components.prerank_evaluator.component import PrerankEvaluator
 from components.prerank_gate import PrerankGate, PrerankThresholds
 from components.retrieval_evaluator.component import RetrievalEvaluator

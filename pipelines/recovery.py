@@ -6,12 +6,12 @@ from pathlib import Path
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.portable.mlmd import event_lib
 from tfx.types.artifact import ArtifactState
-from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
-from tfx.v1.types.standard_artifacts import PushedModel
+from tfx.types.standard_artifacts import PushedModel
 
-from components.live_model import CONTENT_PROPERTY, compute_content_hash, find_live_version, live_folders
+from components.flavours import CONTENT_PROPERTY, compute_content_hash, find_live_version, live_folders
 from components.version_pusher import VERSION_FILE, mark_pushed
 from pipelines.paths import RunPaths
 from pipelines.run_metadata import unreadable

@@ -9,8 +9,7 @@ import dataclasses
 import hashlib
 import json
 
-from components.index_builder.build import BRUTE_FORCE
-from components.live_model import find_live_version, live_folders
+from components.flavours import BRUTE_FORCE, find_live_version, live_folders
 from pipelines.code_fingerprint import compute_code_fingerprint
 from pipelines.config import RunConfig
 from pipelines.paths import RunPaths

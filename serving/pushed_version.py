@@ -13,9 +13,9 @@ from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the
 
 from components.event_ingest import tables
 from components.event_ingest.examples import encode_examples
+from components.flavours import find_live_version, live_folders
 from components.funnel_builder.prerank_package import CANDIDATES, PRERANK_EXAMPLES_SIGNATURE
 from components.index_builder.package import EXCLUDE, RECOMMEND_EXAMPLES_SIGNATURE, SCORES, SIMILAR_SIGNATURE
-from components.live_model import find_live_version, live_folders
 from schemas import features as f
 from sources.event_log import IMPRESSIONS_DIR, EventLog
 from trainers.raw_features import EXAMPLES

@@ -1,6 +1,8 @@
 """Imports go one way: pipelines -> components -> trainers -> schemas; sources and serving beside them."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,15 @@ def test_layers_and_losses_are_pure_keras(folder):
 def test_every_package_on_disk_is_in_the_rule():
     packages = {p.parent.name for p in ROOT.glob("*/__init__.py")}
     assert packages == set(ALLOWED)
+
+
+def test_answers_from_a_pushed_version_do_not_wait_for_tfx():
+    code = "import sys, serving.pushed_version; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tensorflow" in done.stdout.split() and "tfx" not in done.stdout.split()
+
+
+def test_nothing_imports_tfx_by_the_module_that_imports_all_of_google_cloud():
+    for package in ALLOWED:
+        for path in (ROOT / package).rglob("*.py"):
+            assert "tfx.v1" not in path.read_text(), path

@@ -182,6 +182,7 @@ def _encode_cross(parts: tuple[str, ...], inputs: Mapping[str, Tensor], size: in
     return {f.cross_output(parts): indices}
 
 
+@tf.autograph.experimental.do_not_convert  # there is nothing to convert, and looking takes long
 def preprocessing_fn(inputs: dict[str, Tensor], custom_config: dict[str, Any]) -> dict[str, Tensor]:
     """TFX's hook: all features of an impression, encoded; labels pass through.
 

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import schema_utils
 
 from schemas import features as f
@@ -55,7 +56,10 @@ class RawFeatures(tf.Module):
 
     def __init__(self, transform_output: tft.TFTransformOutput):
         super().__init__()
-        self._transform = transform_output.transform_features_layer()
+        # What TFT's Keras layer wraps; the layer itself would be traced once more by every export.
+        loader = saved_transform_io_v2.SavedModelLoader(transform_output.transform_savedmodel_dir)
+        self._apply = loader.apply_transform_model
+        self._tracked = vars(loader)
         self._schema = transform_output.raw_metadata.schema
         self._spec = schema_utils.schema_as_feature_spec(self._schema).feature_spec
 
@@ -71,7 +75,7 @@ class RawFeatures(tf.Module):
         self, raw: Mapping[str, tf.Tensor | tf.RaggedTensor], features: Sequence[EncodedFeature]
     ) -> dict[str, tf.Tensor]:
         """The encoded features by name, dense; `raw` holds what they are made of."""
-        encoded = self._transform(dict(raw))
+        encoded = self._apply(raw)
         return {x.name: to_dense(encoded[x.name], x) for x in features}
 
     def dense_signature(self, *roles: f.Role) -> dict[str, tf.TensorSpec]:

@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.index_builder.build import BRUTE_FORCE, build_packages, package_dir
+from components.flavours import BRUTE_FORCE, package_dir
+from components.index_builder.build import build_packages
 from components.index_builder.package import load_package
 from components.retrieval_evaluator.evaluate import measure
 from components.retrieval_evaluator.metrics import per_user

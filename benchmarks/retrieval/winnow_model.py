@@ -7,7 +7,8 @@ from tensorflow_transform import TFTransformOutput
 
 from benchmarks.prepared_examples import PreparedExamples
 from benchmarks.retrieval.data import EVAL
-from components.index_builder.build import BRUTE_FORCE, build_packages, package_dir
+from components.flavours import BRUTE_FORCE, package_dir
+from components.index_builder.build import build_packages
 from trainers.retrieval.config import RetrievalConfig
 from trainers.retrieval.export import export_towers
 from trainers.retrieval.train import train_and_evaluate

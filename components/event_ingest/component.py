@@ -1,8 +1,9 @@
 """EventIngest: the event log to impression, page and item examples, on Beam."""
 
 import apache_beam as beam
-from tfx.v1.dsl.components import BeamComponentParameter, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Examples
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples
 
 from components.event_ingest.ingest import SplitFractions, ingest_events
 

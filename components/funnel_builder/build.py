@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the scann flavour)
 
+from components.flavours import BRUTE_FORCE, FLAVOURS, package_dir
 from components.funnel_builder.prerank_package import FunnelPackage
-from components.index_builder.build import BRUTE_FORCE, FLAVOURS, IDS_FILE, embed_items, package_dir
+from components.index_builder.build import IDS_FILE, embed_items
 from components.index_builder.package import load_package
 from components.privileged_check import find_privileged_inputs
 from trainers.prerank.export import ITEM_SIGNATURE

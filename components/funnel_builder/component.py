@@ -1,9 +1,10 @@
 """FunnelBuilder: the retrieval packages and the pre-ranking student to what is pushed."""
 
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import path_utils
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Examples, Model
 
 from components.funnel_builder.build import build_funnel
 from schemas import features as f

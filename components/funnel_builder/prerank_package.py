@@ -89,10 +89,11 @@ class FunnelPackage(tf.Module):
         return {f.ITEM_ID: tf.gather(self._item_ids, rows), **probabilities}
 
     @tf.function(
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None], tf.string, EXAMPLES),
             tf.TensorSpec([None, None], tf.string, CANDIDATES),
-        ]
+        ],
     )
     def from_examples(self, examples: tf.Tensor, candidate_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Candidates [B, M] ranked for serialized tf.Examples [B] with the query features."""
@@ -107,7 +108,7 @@ class FunnelPackage(tf.Module):
         signature = dict(user_vector.structured_input_signature[1])
         signature[CANDIDATES] = tf.TensorSpec([None, None], tf.string, CANDIDATES)
 
-        @tf.function
+        @tf.function(autograph=False)
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             candidates = inputs[CANDIDATES]
             checks = [check_rows(inputs), check_histories(inputs), _check_candidates(candidates)]

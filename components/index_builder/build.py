@@ -9,24 +9,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.flavours import BRUTE_FORCE, SCANN, package_dir
 from components.index_builder.package import BruteForce, RetrievalPackage, Search
 from components.index_builder.scann_index import ScannIndex, compute_recall, measure_latency_ms, tune
 from schemas import features as f
 from trainers.retrieval import export
 
-BRUTE_FORCE = "brute_force"
-SCANN = "scann"
-FLAVOURS = (BRUTE_FORCE, SCANN)
 REPORT_FILE = "index_report.json"
 IDS_FILE = "item_ids.txt"  # of a package's assets
 _TUNING_QUERIES = 256
 _HELD_OUT_QUERIES = 256
 _BATCH = 1024
-
-
-def package_dir(packages_uri: str, flavour: str) -> str:
-    """Where a flavour's SavedModel lies; the exact one where TFX expects a model's."""
-    return os.path.join(packages_uri, "Format-Serving" if flavour == BRUTE_FORCE else f"Format-{flavour}")
 
 
 def build_packages(

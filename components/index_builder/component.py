@@ -1,9 +1,10 @@
 """IndexBuilder: the trained towers of both models and the whole catalogue to two servable packages."""
 
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import path_utils
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Examples, Model
 
 from components.artifacts import IndexReport
 from components.index_builder.build import build_packages

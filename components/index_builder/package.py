@@ -125,7 +125,7 @@ class RetrievalPackage(tf.Module):
         rows = tf.gather(tf.where(usable, rows, self._num_items), place, batch_dims=1)
         return {f.ITEM_ID: tf.gather(self._item_ids, rows), SCORES: best}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def from_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best items for serialized tf.Examples [B] with the query features."""
         with tf.control_dependencies([check_rows({export.EXAMPLES: examples})]):
@@ -133,10 +133,11 @@ class RetrievalPackage(tf.Module):
         return self._answer(self._search, queries)
 
     @tf.function(
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None], tf.string, export.EXAMPLES),
             tf.TensorSpec([None, None], tf.string, EXCLUDE),
-        ]
+        ],
     )
     def from_examples_excluding(
         self, examples: tf.Tensor, exclude_item_id: tf.Tensor
@@ -146,17 +147,18 @@ class RetrievalPackage(tf.Module):
             queries = self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
         return self._answer(self._search, queries, exclude_item_id)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, export.EXAMPLES)])
     def query_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """The query tower alone: vectors [B, D]."""
         with tf.control_dependencies([check_rows({export.EXAMPLES: examples})]):
             return self._towers.signatures[export.QUERY_SIGNATURE](examples=examples)
 
     @tf.function(
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None], tf.string, f.ITEM_ID),
             tf.TensorSpec([None, None], tf.string, EXCLUDE),
-        ]
+        ],
     )
     def similar(self, item_id: tf.Tensor, exclude_item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """What goes best with each item [B], without itself and the excluded; none for an unknown id."""
@@ -177,7 +179,7 @@ class RetrievalPackage(tf.Module):
         signature = dict(from_raw.structured_input_signature[1])
         signature[EXCLUDE] = tf.TensorSpec([None, None], tf.string, EXCLUDE)
 
-        @tf.function
+        @tf.function(autograph=False)
         def answer(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             with tf.control_dependencies([check_rows(inputs), check_histories(inputs)]):
                 exclude = inputs.pop(EXCLUDE)

@@ -4,19 +4,19 @@
 # (TFX reads the annotations itself: inside the body they are artifacts and values)
 
 import apache_beam as beam
-from tfx.utils import path_utils
-from tfx.v1.dsl.components import (
+from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
     InputArtifact,
     OutputArtifact,
     Parameter,
-    component,
 )
-from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples, Model, ModelEvaluation
+from tfx.utils import path_utils
 
 from components.event_ingest.component import DRAWN_PER_CLICK
+from components.flavours import BRUTE_FORCE, package_dir
 from components.funnel_builder.prerank_package import PRERANK_SCORE_SIGNATURE
-from components.index_builder.build import BRUTE_FORCE, package_dir
 from components.prerank_evaluator.evaluate import ALL, MODELS, evaluate_scorers, find_slice_features
 from components.prerank_evaluator.scoring import find_scorer
 from components.prerank_evaluator.tfma_metrics import AUC, GAUC

@@ -3,12 +3,13 @@
 # mypy: disable-error-code="type-arg,attr-defined,arg-type,call-overload"
 # (TFX reads the annotations itself: inside the body they are artifacts and values)
 
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import Examples, Model, ModelEvaluation, TransformGraph
+from tfx.types.standard_artifacts import Examples, Model, ModelEvaluation, TransformGraph
 
-from components.index_builder.build import BRUTE_FORCE, SCANN, package_dir
-from components.live_model import VERSION_PROPERTY, package_folders
+from components.flavours import BRUTE_FORCE, SCANN, package_dir, package_folders
+from components.live_model import VERSION_PROPERTY
 from components.retrieval_evaluator.evaluate import ITEM_TO_ITEM, evaluate_packages
 from components.retrieval_evaluator.vocabularies import check_vocabularies
 

@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.artifact import Artifact
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter, component
-from tfx.v1.types.standard_artifacts import ModelEvaluation, ModelRun, PushedModel
+from tfx.types.standard_artifacts import ModelEvaluation, ModelRun, PushedModel
 
 from components.artifacts import GateReport, IndexReport, ReportPage
 from components.gates import REPORT_FILE, read_json

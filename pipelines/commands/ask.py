@@ -123,7 +123,7 @@ def similar(
 def _open(root: Path, flavour: str) -> tuple["EventLog", "PushedVersion"]:
     """The event log of the live version, and the version."""
     from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
-    from components.index_builder.build import FLAVOURS
+    from components.flavours import FLAVOURS
     from pipelines.paths import RunPaths
     from pipelines.run_metadata import RunMetadata, RunMetadataError
     from serving.pushed_version import NothingPushedError, PushedVersion

@@ -147,8 +147,8 @@ def simulate_default(events: Path, **sizes: int) -> None:
 
 def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
     """What the run came to, from ML Metadata."""
+    from components.flavours import find_live_version
     from components.gates import REPORT_FILE
-    from components.live_model import find_live_version
     from components.prerank_evaluator.evaluate import METRICS_FILE as PRERANK_METRICS_FILE
     from components.retrieval_evaluator.evaluate import METRICS_FILE
     from components.run_report.component import PAGE_FILE

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.flavours import FLAVOURS, package_dir
 from components.funnel_builder.build import build_funnel
 from components.funnel_builder.prerank_package import MAX_CANDIDATES, MAX_PAIRS, FunnelPackage
-from components.index_builder.build import FLAVOURS, IDS_FILE, build_packages, package_dir
+from components.index_builder.build import IDS_FILE, build_packages
 from components.index_builder.package import MAX_ROWS
 from schemas import features as f
 from trainers.prerank import export as student_export

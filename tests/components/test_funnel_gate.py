@@ -7,10 +7,9 @@ import pytest
 from tfx.types import standard_artifacts
 
 from components.artifacts import GateReport
+from components.flavours import CONTENT_PROPERTY, FLAVOURS, compute_content_hash, package_dir, package_folders
 from components.funnel_gate import bless
 from components.gates import REPORT_FILE, Check, is_live, write_gate_report
-from components.index_builder.build import FLAVOURS, package_dir
-from components.live_model import CONTENT_PROPERTY, compute_content_hash, package_folders
 
 GOOD = Check("recall, floor", 0.3, 0.1)
 BAD = Check("auc, floor", 0.5, 0.55)

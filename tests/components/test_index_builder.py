@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.index_builder.build import BRUTE_FORCE, FLAVOURS, SCANN, build_packages, package_dir
+from components.flavours import BRUTE_FORCE, FLAVOURS, SCANN, package_dir
+from components.index_builder.build import build_packages
 from components.index_builder.package import MAX_ROWS, BruteForce, RetrievalPackage
 from components.index_builder.scann_index import ScannIndex, compute_recall, tune
 from trainers.retrieval import export

@@ -5,22 +5,22 @@ import os
 from pathlib import Path
 
 import pytest
+from tfx.proto.pusher_pb2 import PushDestination
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 from tfx.utils import proto_utils
-from tfx.v1.proto import PushDestination
 
-from components.index_builder.build import FLAVOURS, package_dir
-from components.live_model import (
+from components.flavours import (
     CONTENT_PROPERTY,
-    VERSION_PROPERTY,
+    FLAVOURS,
     compute_content_hash,
-    copy_live,
     find_live_version,
     live_folders,
     model_dir,
+    package_dir,
     package_folders,
 )
+from components.live_model import VERSION_PROPERTY, copy_live
 from components.version_pusher import (
     ALREADY_LIVE,
     NOT_BLESSED,

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-from components.index_builder.build import FLAVOURS
-from components.live_model import compute_content_hash, live_folders, model_dir
+from components.flavours import FLAVOURS, compute_content_hash, live_folders, model_dir
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,9 @@ import shutil
 import pytest
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.v1.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
-from components.index_builder.build import FLAVOURS
-from components.live_model import live_folders
+from components.flavours import FLAVOURS, live_folders
 from components.version_pusher import VERSION_FILE
 from pipelines.lineage_reader import read_version_lineage
 from pipelines.paths import RunPaths

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from components.index_builder.build import BRUTE_FORCE, FLAVOURS, SCANN, package_dir
-from components.live_model import find_live_version, live_folders
+from components.flavours import BRUTE_FORCE, FLAVOURS, SCANN, find_live_version, live_folders, package_dir
 from pipelines.run_metadata import RunMetadata
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from components.index_builder.build import FLAVOURS
-from components.live_model import model_dir
+from components.flavours import FLAVOURS, model_dir
 from pipelines.config import RunConfig
 from pipelines.paths import RunPaths
 from pipelines.warm_start import Origin, find_origin

@@ -35,7 +35,7 @@ from tfx_bsl.public import tfxio
 from components.event_ingest import ingest
 from components.funnel_builder.build import build_funnel
 from components.index_builder.build import build_packages
-from components.live_model import live_folders
+from components.flavours import live_folders
 from components.version_pusher import push_version
 from pipelines.config import TransformConfig
 from pipelines.crosses import select_crosses

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the scann flavour)
 
-from components.live_model import live_folders
+from components.flavours import live_folders
 from schemas import features as f
 
 pytestmark = pytest.mark.slow

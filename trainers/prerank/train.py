@@ -193,6 +193,7 @@ def _fit(
     with tempfile.TemporaryDirectory() as cache:
         # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
         model.compute_batch_loss(data.flatten(next(iter(training.train))))
+        model.optimizer.build(model.trainable_variables)  # a step that makes variables is traced twice
         batches = data.make_training_batches(
             training.train, _count_requests(config, training), os.path.join(cache, "train"), config.seed
         )

@@ -71,6 +71,13 @@ class RetrievalModel(tfrs.Model):
             temperature=config.temperature,
             remove_accidental_hits=True,
         )
+        # TFRS' task needs AutoGraph; nothing else of a step does, and looking through Keras takes long.
+        self._compute_task_loss = tf.autograph.to_graph(tfrs.tasks.Retrieval.call, recursive=False)
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Keras' hook: TFRS' step."""
+        return super().train_step(inputs)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The batch's mean loss (TFRS' hook).
@@ -90,7 +97,8 @@ class RetrievalModel(tfrs.Model):
             candidate_ids = tf.concat([candidate_ids, extra[ITEM_INDEX]], axis=0)
             candidates = {name: _concat_padded(values, extra[name]) for name, values in candidates.items()}
         vectors = self.candidate_tower(candidates, training=training)
-        return self._task(
+        return self._compute_task_loss(
+            self._task,
             queries,
             vectors,
             candidate_ids=candidate_ids,

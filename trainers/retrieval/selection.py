@@ -42,10 +42,38 @@ class Selection(BestEpoch):
         self._positives = positives
         self._users, self._targets, self._catalogue = _collect_targets(positives, catalogue)
 
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Keras' hook."""
+        super().on_train_begin(logs)
+        model: RetrievalModel = self.model
+        self._embed = tf.function(model.candidate_tower, autograph=False, reduce_retracing=True)
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def rank(rows: Mapping[str, tf.Tensor], wanted: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+            scores = tf.matmul(model.query_tower(rows), vectors, transpose_b=True)
+            return _rank(scores, wanted, rows[HISTORY_ITEM_INDEX])
+
+        self._rank = rank
+
     def _evaluate(self, logs: dict[str, float]) -> tuple[float, float]:
-        ranks = compute_ranks(self.model, self._positives, self._targets, self._catalogue)
-        logs[METRIC] = compute_user_recall(ranks, self._users)
+        logs[METRIC] = compute_user_recall(self._compute_ranks(), self._users)
         return logs["mean_loss"], logs[METRIC]
+
+    def _compute_ranks(self) -> np.ndarray:
+        """The rank [Q] of each row's target among the catalogue, from 0; ties count against it."""
+        model: RetrievalModel = self.model
+        items = tf.data.Dataset.from_tensor_slices(
+            {x.name: self._catalogue[x.name] for x in model.candidate_features}
+        )
+        vectors = tf.concat([self._embed(batch) for batch in items.batch(4096)], axis=0)
+        inputs = {HISTORY_ITEM_INDEX, *(x.name for x in model.query_features)}
+        ranks, start = [np.zeros(0, np.int32)], 0
+        for batch in self._positives.rebatch(_SCORE_BATCH):
+            rows = {name: batch[name] for name in inputs}
+            wanted = self._targets[start : start + len(batch[ITEM_INDEX])]
+            ranks.append(self._rank(rows, tf.constant(wanted), vectors).numpy())
+            start += len(wanted)
+        return np.concatenate(ranks)
 
 
 def compute_user_recall(ranks: np.ndarray, users: np.ndarray) -> float:
@@ -60,39 +88,6 @@ def compute_user_recall(ranks: np.ndarray, users: np.ndarray) -> float:
     _, user = np.unique(users, return_inverse=True)
     hits = np.mean([ranks < depth for depth in RECALL_DEPTHS], axis=0)
     return float(np.mean(np.bincount(user, hits) / np.bincount(user)))
-
-
-def compute_ranks(
-    model: RetrievalModel,
-    positives: tf.data.Dataset,
-    targets: np.ndarray,
-    catalogue: Mapping[str, np.ndarray],
-) -> np.ndarray:
-    """The rank [Q] of each row's target among the catalogue, from 0; ties count against it.
-
-    Args:
-      model: the towers.
-      positives: the rows, in batches.
-      targets: [Q] rows of the catalogue.
-      catalogue: encoded item features; the first rows are the training items in the order of their index.
-    """
-    items = tf.data.Dataset.from_tensor_slices({x.name: catalogue[x.name] for x in model.candidate_features})
-    embed = tf.function(model.candidate_tower, reduce_retracing=True)
-    vectors = tf.concat([embed(batch) for batch in items.batch(4096)], axis=0)
-    inputs = {HISTORY_ITEM_INDEX, *(x.name for x in model.query_features)}
-
-    @tf.function(reduce_retracing=True)
-    def rank(rows: Mapping[str, tf.Tensor], wanted: tf.Tensor) -> tf.Tensor:
-        scores = tf.matmul(model.query_tower(rows), vectors, transpose_b=True)
-        return _rank(scores, wanted, rows[HISTORY_ITEM_INDEX])
-
-    ranks, start = [np.zeros(0, np.int32)], 0
-    for batch in positives.rebatch(_SCORE_BATCH):
-        rows = {name: batch[name] for name in inputs}
-        wanted = targets[start : start + len(batch[ITEM_INDEX])]
-        ranks.append(rank(rows, tf.constant(wanted)).numpy())
-        start += len(wanted)
-    return np.concatenate(ranks)
 
 
 def _rank(scores: tf.Tensor, targets: tf.Tensor, history: tf.Tensor) -> tf.Tensor:

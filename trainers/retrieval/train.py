@@ -116,6 +116,7 @@ def train_towers(
         )
         # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
         model.compute_loss(next(iter(positives)))
+        model.optimizer.build(model.trainable_variables)  # a step that makes variables is traced twice
         if config.spectral_start:
             columns = table_dim(model.tables.sizes[ITEM_INDEX], config.embedding_dim)
             factors = compute_item_factors(items.clicks, columns, config.seed)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from tfx.types import standard_artifacts
 
-from components.index_builder.build import BRUTE_FORCE, SCANN, package_dir
+from components.flavours import BRUTE_FORCE, SCANN, package_dir
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.evaluate import (
     METRICS_FILE,
