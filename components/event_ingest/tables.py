@@ -125,15 +125,15 @@ def build_impressions(
       drawn: rows besides, see `negatives.draw_negatives`.
     """
     shown = rows.filter(pc.is_valid(rows.column(f.POSITION)))
-    # What was not reported did not happen.
-    converted = pc.fill_null(shown.column(f.CONVERTED), False)
-    shown = shown.set_column(shown.schema.get_field_index(f.CONVERTED), f.CONVERTED, converted)
     shown = join(join(shown, users, f.USER_ID), items, f.ITEM_ID)
     if drawn is not None:
         # What a row and the catalogue both have of an item, a drawn row has from the catalogue.
         of_item = [x for x in drawn.column_names if x in items.column_names and x != f.ITEM_ID]
         drawn = join(join(drawn.drop(of_item), users, f.USER_ID), items, f.ITEM_ID)
         shown = pa.concat_tables([shown, drawn.select(shown.column_names).cast(shown.schema)])
+    # What was not reported did not happen.
+    converted = pc.fill_null(shown.column(f.CONVERTED), False)
+    shown = shown.set_column(shown.schema.get_field_index(f.CONVERTED), f.CONVERTED, converted)
     return add_history(shown, select_clicks(rows, items), history_columns)
 
 

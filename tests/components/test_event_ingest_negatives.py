@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+import tensorflow_data_validation as tfdv
 
 from components.event_ingest import ingest
 from components.event_ingest.negatives import check_columns, draw_negatives, lacks_negatives
@@ -204,6 +205,9 @@ def test_a_log_of_clicks_alone_is_known_and_given_negatives(tmp_path):
     assert sum(ingested.num_rows["impression", x] for x in SPLITS) == 3 * count
     drawn = [x for x in read(uris["impression"], *SPLITS) if not x.get("position")]
     assert len(drawn) == 2 * count and not any(x["clicked"][0] for x in drawn)
+    statistics = tfdv.generate_statistics_from_tfrecord(f"{uris['impression']}/Split-train/*.gz")
+    anomalies = tfdv.validate_statistics(statistics, f.load_schema("core", f.ExampleType.IMPRESSION))
+    assert dict(anomalies.anomaly_info) == {}, "what is drawn is not what the schema asks for"
     category = {f"i{x}".encode(): f"c{x % 3}" for x in range(30)}
     clicks = [(r["user_id"], category[r["item_id"].encode()], r["timestamp"]) for r in rows.to_pylist()]
     for example in drawn:
