@@ -17,7 +17,7 @@ def print_report(summary: Mapping[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
     protocol = summary["protocol"]
     console.print(describe_protocol(protocol))
-    table = Table(box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("model", no_wrap=True)
     for column in ("AUC", "GAUC", "gain, points", "gap", "cost"):  # fits 80 columns
         table.add_column(column, justify="right", no_wrap=True)
@@ -25,12 +25,14 @@ def print_report(summary: Mapping[str, Any]) -> None:
         auc = _shorten(row["auc_mean"]) + ("" if row["auc_sd"] is None else f" ±{_shorten(row['auc_sd'])}")
         gain = share = ""
         if row["gain"] is not None:
-            gain = f"{100 * row['gain']:+.2f} ({100 * row['gain_low']:.2f} to {100 * row['gain_high']:.2f})"
+            gain = f"{100 * row['gain']:+.1f} ({100 * row['gain_low']:.1f} to {100 * row['gain_high']:.1f})"
         if row["gap_share"] is not None:
             share = f"{row['gap_share']:.0%}"
         cost = f"{row['cost_ratio']:.2f}"
         table.add_row(row["name"], auc, _shorten(row["gauc_mean"]), gain, share, cost)
+    console.print()
     console.print(table)
+    console.print()
     console.print(
         "gain: of AUC over the control, in points of .01, with its 95% interval by a paired bootstrap over "
         "users; gap: its share of the teacher's gain; cost: of training on a row, relative to the control, "

@@ -115,6 +115,7 @@ def test_the_report_says_what_is_synthetic_and_how_the_leak_helps(study, tmp_pat
     printed = capsys.readouterr().out
     assert "synthetic" in printed
     assert not [name for name in NAMES if name not in printed]
+    assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
     rows = {row["name"]: row for row in summary["rows"]}
     rows[f"{STUDENT}, leaking"]["gain"] = rows[STUDENT]["gain"] - 0.01
     assert "and helps less" in describe_findings(summary)[1]
