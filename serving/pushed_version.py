@@ -79,7 +79,7 @@ class PushedVersion:
 
     Args:
       serving_dir: the push destination.
-      flavour: one of `components.index_builder.build.FLAVOURS`.
+      flavour: one of `components.flavours.FLAVOURS`.
 
     Raises:
       NothingPushedError: if no version is live.

@@ -56,7 +56,8 @@ class RawFeatures(tf.Module):
 
     def __init__(self, transform_output: tft.TFTransformOutput):
         super().__init__()
-        # What TFT's Keras layer wraps; the layer itself would be traced once more by every export.
+        # What TFT's Keras layer wraps; the layer itself would be traced once more by every export. What it
+        # holds is tracked, as there, so that an export has the vocabularies.
         loader = saved_transform_io_v2.SavedModelLoader(transform_output.transform_savedmodel_dir)
         self._apply = loader.apply_transform_model
         self._tracked = vars(loader)

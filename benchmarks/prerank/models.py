@@ -20,6 +20,7 @@ LEAK = "leaking"
 LEAKING_TEACHER = f"teacher, {LEAK}"
 TWO_TASKS = "two tasks"
 TWO_TASKS_TEACHER = f"teacher, {TWO_TASKS}"
+_WEIGHTS = (0.25, 0.5, 0.75, 0.9, 1.0)
 JOINT_ALL_BUT_USER_ID = "joint, all but user id"
 
 
@@ -106,7 +107,7 @@ def list_scorers(
     if full:
         rows += [
             teach(TEACHER_ALL_DAYS, "all"),
-            *(learn(f"λ = {weight:g}", weight=weight) for weight in (0.25, 0.75, 1.0)),
+            *(learn(f"λ = {x:g}", weight=x) for x in _WEIGHTS if x != distillation.weight),
             *(
                 learn(f"T = {t}", losses=(DistillationLossConfig("logits", temperature=t),))
                 for t in (2.0, 5.0)

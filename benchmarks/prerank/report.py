@@ -35,9 +35,9 @@ def print_report(summary: Mapping[str, Any]) -> None:
     console.print()
     console.print(
         "gain: of AUC over the control, in points of .01, with its 95% interval by a paired bootstrap over "
-        "users; gap: its share of the teacher's gain; cost: of training on a row, relative to the control, "
-        "in seconds of the processor, a frozen teacher's own training included, its scoring of the student's "
-        "rows, once, left out."
+        "users; gap: its share of the teacher's gain, where that is one; cost: of training on a row, "
+        "relative to the control, in seconds of the processor, a frozen teacher's own training included, its "
+        "scoring of the student's rows, once, left out."
     )
     for line in describe_findings(summary):
         console.print(line)
@@ -74,7 +74,7 @@ def describe_findings(summary: Mapping[str, Any]) -> list[str]:
     """What the table says of the control, the default student and the leaking teacher, if there is one."""
     rows = {row["name"]: row for row in summary["rows"]}
     student = rows[STUDENT]
-    lines = [f"{STUDENT}: {100 * student['gain']:+.2f} points over {CONTROL}."]
+    lines = [f"{STUDENT}: {100 * student['gain']:+.1f} points over {CONTROL}."]
     if LEAKING_TEACHER not in rows:
         return lines
     leaking, teacher = rows[f"{STUDENT}, {LEAK}"], rows[LEAKING_TEACHER]
@@ -82,5 +82,5 @@ def describe_findings(summary: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         f"A teacher that is told how long the user looked, which tells it the label, has AUC "
-        f"{teacher['auc_mean']:.4f} and {helps}: its student gains {100 * leaking['gain']:+.2f} points.",
+        f"{teacher['auc_mean']:.4f} and {helps}: its student gains {100 * leaking['gain']:+.1f} points.",
     ]

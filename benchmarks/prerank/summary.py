@@ -32,7 +32,8 @@ def summarize(
       `rows`, in the order of the table: `name`; `auc_mean`, `auc_sd`, `gauc_mean` and `log_loss_mean` over
       seeds (sd null of one seed); `eval_auc_mean`, on the split that the epoch was chosen on; `gain`, AUC
       minus the control's, with `gain_low` and `gain_high`, its 95% interval by a paired bootstrap over users
-      (null for the control); `gap_share`, the gain as a share of the teacher's; `cost_ratio`, what training
+      (null for the control); `gap_share`, the gain as a share of the teacher's, null where that interval
+      is not above 0; `cost_ratio`, what training
       on a row takes relative to the control, with a frozen teacher's own training but without its scoring of
       the student's rows, once for all epochs; `note`. And the `protocol`.
     """
@@ -45,7 +46,6 @@ def summarize(
     with np.load(folder / facts[ROWS_FILE]) as rows_file:
         users, clicked = rows_file["users"], rows_file["clicked"]
     costs = _compute_costs(scorers, by_name, facts["train_rows"])
-    gap = _mean(by_name[TEACHER], "auc") - _mean(by_name[CONTROL], "auc")
     rows = []
     for spec in scorers:
         found = by_name[spec.name]
@@ -72,9 +72,13 @@ def summarize(
                 "gain": difference.value,
                 "gain_low": difference.interval[0],
                 "gain_high": difference.interval[1],
-                "gap_share": difference.value / gap if gap > 0 else None,
             }
         rows.append(row)
+    teacher = next(row for row in rows if row["name"] == TEACHER)
+    if teacher["gain_low"] > 0:
+        for row in rows:
+            if row["gain"] is not None:
+                row["gap_share"] = row["gain"] / teacher["gain"]
     return {"rows": rows, "protocol": {**facts, "seeds": sorted({x.seed for x in results})}}
 
 

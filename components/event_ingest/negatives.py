@@ -70,7 +70,7 @@ def draw_negatives(
 
     Returns:
       the drawn rows with the columns of `rows`, each in the request of its click, not clicked, and without a
-      position, as it was not shown.
+      position, as it was not shown; `tables.build_impressions` takes an empty conversion for none.
     """
     is_click = pc.fill_null(rows.column(f.CLICKED), False).to_numpy()
     clicks = rows.filter(pa.array(is_click))

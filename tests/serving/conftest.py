@@ -33,9 +33,9 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
 from components.event_ingest import ingest
+from components.flavours import live_folders
 from components.funnel_builder.build import build_funnel
 from components.index_builder.build import build_packages
-from components.flavours import live_folders
 from components.version_pusher import push_version
 from pipelines.config import TransformConfig
 from pipelines.crosses import select_crosses

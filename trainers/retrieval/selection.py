@@ -49,11 +49,11 @@ class Selection(BestEpoch):
         self._embed = tf.function(model.candidate_tower, autograph=False, reduce_retracing=True)
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def rank(rows: Mapping[str, tf.Tensor], wanted: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+        def rank_rows(rows: Mapping[str, tf.Tensor], wanted: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
             scores = tf.matmul(model.query_tower(rows), vectors, transpose_b=True)
             return _rank(scores, wanted, rows[HISTORY_ITEM_INDEX])
 
-        self._rank = rank
+        self._rank_rows = rank_rows
 
     def _evaluate(self, logs: dict[str, float]) -> tuple[float, float]:
         logs[METRIC] = compute_user_recall(self._compute_ranks(), self._users)
@@ -71,7 +71,7 @@ class Selection(BestEpoch):
         for batch in self._positives.rebatch(_SCORE_BATCH):
             rows = {name: batch[name] for name in inputs}
             wanted = self._targets[start : start + len(batch[ITEM_INDEX])]
-            ranks.append(self._rank(rows, tf.constant(wanted), vectors).numpy())
+            ranks.append(self._rank_rows(rows, tf.constant(wanted), vectors).numpy())
             start += len(wanted)
         return np.concatenate(ranks)
 

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from schemas import features as f
 from trainers.layers.feature_embedding import table_dim
@@ -50,6 +52,28 @@ def test_the_best_epoch_is_kept(trained):
     recall = result.history[METRIC]
     assert len(recall) == len(result.history["loss"]) == 3
     assert result.best_epoch == int(np.argmax(recall))
+
+
+def test_a_step_is_traced_once_over_all_epochs(trained):
+    result, _ = trained
+    assert result.model.train_function.experimental_get_tracing_count() == 1
+
+
+def test_an_export_stands_without_the_transform_graph_it_was_made_with(
+    trained, marketplace, random_rows, tmp_path
+):
+    result, path = trained
+    shutil.copytree(marketplace.folder / "graph", tmp_path / "graph")
+    transform = tft.TFTransformOutput(str(tmp_path / "graph"))
+    export.export_towers(result.model, transform, str(tmp_path / "model"), ORIGIN)
+    shutil.rmtree(tmp_path / "graph")
+    examples = marketplace.serialize(random_rows("marketplace", 20))
+    found, expected = (
+        tf.saved_model.load(str(x)).signatures[export.QUERY_SIGNATURE](examples=examples)[export.VECTORS]
+        for x in (tmp_path / "model", path)
+    )
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_loss(trained, marketplace, tmp_path):
