@@ -1,0 +1,111 @@
+"""GatedRecurrence is DIEN's equations, forward and backward, eager, in a graph and in XLA."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainers.layers.gated_recurrence import GatedRecurrence
+
+UPDATES = ("gru", "agru", "augru", "augru_official")
+UNITS, WIDTH = 5, 4
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def reference(inputs, mask, attention, layer):
+    """The equations, a row and a step at a time."""
+    w_input, recurrent, bias = (np.asarray(x, np.float64) for x in weights(layer))
+    states = np.zeros((*mask.shape, UNITS))
+    for row in range(len(mask)):
+        h = np.zeros(UNITS)
+        for t in range(mask.shape[1]):
+            if mask[row, t]:
+                x, g = inputs[row, t] @ w_input + bias, h @ recurrent
+                u, r = sigmoid(x[:UNITS] + g[:UNITS]), sigmoid(x[UNITS:-UNITS] + g[UNITS:-UNITS])
+                c = np.tanh(x[-UNITS:] + r * g[-UNITS:])
+                a = attention[row, t]
+                w = {"gru": u, "agru": a, "augru": a * u, "augru_official": 1 - (1 - a) * (1 - u)}
+                h = (1 - w[layer.update]) * h + w[layer.update] * c
+            states[row, t] = h
+    return states
+
+
+def weights(layer):
+    by_name = {x.name.split("/")[-1]: x.numpy() for x in layer.trainable_variables}
+    return by_name["kernel:0"], by_name["recurrent:0"], by_name["bias:0"]
+
+
+def make(update, rows=6, steps=7, seed=0):
+    rng = np.random.default_rng(seed)
+    inputs = rng.normal(size=(rows, steps, WIDTH)).astype(np.float32)
+    mask = rng.random((rows, steps)) < 0.7
+    mask[0] = False  # an empty history
+    attention = (rng.random((rows, steps)) * mask).astype(np.float32)
+    layer = GatedRecurrence(UNITS, update)
+    layer(layer.project(inputs), mask, attention)
+    layer.set_weights([rng.normal(size=x.shape) for x in layer.get_weights()])
+    return layer, inputs, mask, attention
+
+
+def assert_close(found, wanted, tolerance=1e-5):
+    np.testing.assert_array_less(np.abs(found - wanted), tolerance * np.maximum(1, np.abs(wanted)) + 1e-12)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("rows", [1, 6])
+def test_states_are_the_reference(update, mode, rows):
+    layer, inputs, mask, attention = make(update, rows=rows)
+
+    def run(inputs, mask, attention):
+        return layer(layer.project(inputs), mask, attention)
+
+    if mode != "eager":
+        run = tf.function(run, jit_compile=mode == "xla")
+    found = run(tf.constant(inputs), tf.constant(mask), tf.constant(attention)).numpy()
+    assert_close(found, reference(inputs, mask, attention, layer))
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_gradients_are_those_of_the_equations_by_differences(update):
+    layer, inputs, mask, attention = make(update, rows=3, steps=5, seed=1)
+    target = np.random.default_rng(2).normal(size=(3, 5, UNITS))
+    x, a = tf.Variable(inputs), tf.Variable(attention)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(layer.project(x), mask, a) * target.astype(np.float32))
+    variables = [x, a, *layer.trainable_variables]
+    found = tape.gradient(loss, variables)
+
+    def compute():
+        return np.sum(reference(x.numpy().astype(float), mask, a.numpy().astype(float), layer) * target)
+
+    for variable, gradient in zip(variables, found, strict=True):
+        start = variable.numpy()
+        slopes = gradient.numpy()
+        for place in np.ndindex(start.shape):
+            values = []
+            for sign in (1, -1):
+                changed = start.copy()
+                changed[place] += sign * 1e-2
+                variable.assign(changed)
+                values.append((compute(), changed[place]))
+            variable.assign(start)
+            slope = (values[0][0] - values[1][0]) / (values[0][1] - values[1][1])
+            if variable is a and not mask[place]:
+                continue
+            assert abs(slopes[place] - slope) < 2e-3 * max(1, abs(slope)), (variable.name, place)
+
+
+def test_a_step_without_an_event_changes_nothing():
+    layer, inputs, mask, attention = make("augru_official")
+    states = layer(layer.project(inputs), mask, attention).numpy()
+    assert not states[0].any()
+    others = inputs + 10 * ~mask[:, :, np.newaxis]
+    np.testing.assert_array_equal(layer(layer.project(others), mask, attention).numpy(), states)
+
+
+def test_an_unknown_update_is_refused():
+    with pytest.raises(ValueError, match="expected one of gru"):
+        GatedRecurrence(3, "lstm")

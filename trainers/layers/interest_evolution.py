@@ -1,0 +1,70 @@
+"""What of a user's interests leads to a candidate, and how it got there."""
+
+from typing import Any, Literal, get_args
+
+import tensorflow as tf
+
+from trainers.layers.gated_recurrence import GatedRecurrence
+from trainers.layers.history_attention import AttentionForm, HistoryAttention
+
+Evolution = Literal["gru", "aigru", "agru", "augru", "augru_official"]
+
+
+class InterestEvolution(tf.keras.layers.Layer):
+    """The interests of each step to the one that a candidate meets (Zhou et al. 2019, DIEN, section 4.3).
+
+    - `gru`: a second GRU, its states pooled by attention; computed once for each request.
+    - `aigru`: a GRU over a_t h_t (eq. 11).
+    - `agru`, `augru`, `augru_official`: a GRU whose update is weighed by a_t, see `GatedRecurrence`.
+
+    An empty history gives zeros.
+
+    Args:
+      units: of the second GRU.
+      evolution: see above.
+      attention: form of a_t, see `HistoryAttention`.
+    """
+
+    def __init__(self, units: int, evolution: Evolution, attention: AttentionForm, **kwargs: Any):
+        super().__init__(**kwargs)
+        if evolution not in get_args(Evolution):
+            raise ValueError(f"evolution {evolution!r}, expected one of {', '.join(get_args(Evolution))}")
+        self.units = units
+        self.evolution = evolution
+        self.attention = attention
+        self._attention = HistoryAttention(attention, name="attention")
+        self._recurrence = GatedRecurrence(
+            units, "gru" if evolution == "aigru" else evolution, name="recurrence"
+        )
+
+    def call(self, interests: tf.Tensor, query: tf.Tensor, mask: tf.Tensor, request: tf.Tensor) -> tf.Tensor:
+        """Follows the interests of each row's history.
+
+        Args:
+          interests: [R, T, H] of the requests, oldest first.
+          query: [N, D] of the rows.
+          mask: bool [R, T], true where there is an event.
+          request: int32 [N], each row's request.
+
+        Returns:
+          [N, units].
+        """
+        projected = self._recurrence.project(interests)
+        if self.evolution == "gru":
+            states = self._recurrence(projected, mask)
+            weights = self._attention(states, query, mask, request)
+            return tf.einsum("nt,nth->nh", weights, tf.gather(states, request))
+        weights = self._attention(interests, query, mask, request)
+        projected, mask = tf.gather(projected, request), tf.gather(mask, request)
+        if self.evolution == "aigru":
+            return self._recurrence(weights[:, :, tf.newaxis] * projected, mask)[:, -1]
+        return self._recurrence(projected, mask, weights)[:, -1]
+
+    def get_config(self) -> dict[str, Any]:
+        """Keras' hook."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "evolution": self.evolution,
+            "attention": self.attention,
+        }
