@@ -1,8 +1,8 @@
 """GRUs over histories, whose update can be weighed by attention; the gradient written out.
 
-A step on a CPU is a dozen small operations, and their number is the time. So inputs are projected for all
-steps at once, the forward loop keeps its states alone, and the backward one is a product and a matrix product
-a step: all that does not depend on the gradient is computed again from the states, for all steps at once.
+Inputs are projected for all steps at once, and a loop keeps its states alone: what else the gradient needs of
+a step is computed again, while the step's arrays are in the processor's cache, with the operations that
+TensorFlow has for the derivatives of σ and tanh.
 """
 
 from collections.abc import Callable
@@ -106,21 +106,10 @@ def _run(
 
         def gradient(d_states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             before = tf.concat([tf.zeros_like(states[:1]), states[:-1]], axis=0)
-            u, r, c, from_state = _gates(inputs, tf.einsum("tbh,hg->tbg", before, recurrent))
-            w = is_event * _weigh(update, u, attention)
-            by_gate, by_attention = _weigh_derivatives(update, u, attention)
-            step = is_event * (c - before)
-            by_proposal = w * (1.0 - c * c)
-            factors = tf.concat(
-                [step * by_gate * u * (1.0 - u), by_proposal * from_state * r * (1.0 - r), by_proposal * r],
-                axis=2,
+            d_inputs, d_from_state, d_attention = _scan_back(
+                d_states, before, inputs, recurrent, attention, is_event, update
             )
-            d_after = _scan_back(d_states, factors, 1.0 - w, recurrent)
-            d_gates = tf.tile(d_after, [1, 1, 3]) * factors
-            units = tf.shape(states)[2]
-            d_inputs = tf.concat([d_gates[:, :, : 2 * units], d_after * by_proposal], axis=2)
-            d_recurrent = tf.einsum("tbh,tbg->hg", before, d_gates)
-            d_attention = tf.reduce_sum(d_after * step * by_attention, axis=2, keepdims=True)
+            d_recurrent = tf.einsum("tbh,tbg->hg", before, d_from_state)
             return d_inputs, d_recurrent, d_attention
 
         return states, gradient
@@ -128,27 +117,27 @@ def _run(
     return run(inputs, recurrent, attention)
 
 
-def _gates(inputs: tf.Tensor, from_state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """u, r, c and U_c h, of W x + b and U h."""
+def _gates(inputs: tf.Tensor, from_state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """[u, r], c and U_c h, of W x + b and U h."""
     units = inputs.shape[-1] // 3
-    both = tf.sigmoid(inputs[..., : 2 * units] + from_state[..., : 2 * units])
-    u, r = both[..., :units], both[..., units:]
-    of_proposal = from_state[..., 2 * units :]
-    return u, r, tf.tanh(inputs[..., 2 * units :] + r * of_proposal), of_proposal
+    of_gates, of_proposal = tf.split(inputs, [2 * units, units], axis=1)
+    gates_from_state, proposal_from_state = tf.split(from_state, [2 * units, units], axis=1)
+    gates = tf.sigmoid(of_gates + gates_from_state)
+    proposal = tf.tanh(of_proposal + gates[:, units:] * proposal_from_state)
+    return gates, proposal, proposal_from_state
 
 
 def _scan(
     inputs: tf.Tensor, recurrent: tf.Tensor, attention: tf.Tensor, is_event: tf.Tensor, update: Update
 ) -> tf.Tensor:
-    steps = tf.shape(inputs)[0]
-    units = recurrent.shape[0]
+    steps, units = tf.shape(inputs)[0], recurrent.shape[0]
     arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in (inputs, attention, is_event)]
     states = tf.TensorArray(inputs.dtype, steps, element_shape=[None, units])
 
     def step(t: tf.Tensor, state: tf.Tensor, states: tf.TensorArray) -> tuple[Any, ...]:
         x, a, m = (array.read(t) for array in arrays)
-        u, _, c, _ = _gates(x, tf.matmul(state, recurrent))
-        state += m * _weigh(update, u, a) * (c - state)
+        gates, proposal, _ = _gates(x, tf.matmul(state, recurrent))
+        state += m * _weigh(update, gates[:, :units], a) * (proposal - state)
         return t + 1, state, states.write(t, state)
 
     start = tf.zeros([tf.shape(inputs)[1], units], inputs.dtype)
@@ -156,20 +145,52 @@ def _scan(
     return states.stack()
 
 
-def _scan_back(d_states: tf.Tensor, factors: tf.Tensor, kept: tf.Tensor, recurrent: tf.Tensor) -> tf.Tensor:
-    """The gradient [T, B, H] by each state, what comes back from later steps included."""
-    steps = tf.shape(d_states)[0]
-    arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in (d_states, factors, kept)]
-    result = tf.TensorArray(d_states.dtype, steps, element_shape=[None, recurrent.shape[0]])
+def _scan_back(
+    d_states: tf.Tensor,
+    before: tf.Tensor,
+    inputs: tf.Tensor,
+    recurrent: tf.Tensor,
+    attention: tf.Tensor,
+    is_event: tf.Tensor,
+    update: Update,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The gradients by the inputs and by U h, [T, B, 3 H] each, and by the attention, [T, B, 1].
 
-    def step(t: tf.Tensor, d_before: tf.Tensor, result: tf.TensorArray) -> tuple[Any, ...]:
-        d_state, factor, keep = (array.read(t) for array in arrays)
-        d_after = d_state + d_before
-        d_gates = tf.tile(d_after, [1, 3]) * factor
-        d_before = d_after * keep + tf.matmul(d_gates, recurrent, transpose_b=True)
-        return t - 1, d_before, result.write(t, d_after)
+    Args:
+      d_states: [T, B, H] by what is returned of each step.
+      before: [T, B, H] the states before each step.
+      inputs, recurrent, attention, is_event, update: see `_run`.
+    """
+    steps, units = tf.shape(inputs)[0], recurrent.shape[0]
+    given = (d_states, before, inputs, attention, is_event)
+    arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in given]
+    results = [
+        tf.TensorArray(inputs.dtype, steps, element_shape=[None, width])
+        for width in (3 * units, 3 * units, 1)
+    ]
 
-    _, _, result = tf.while_loop(
-        lambda t, *_: t >= 0, step, (steps - 1, tf.zeros_like(d_states[0]), result), maximum_iterations=steps
-    )
-    return result.stack()
+    def step(t: tf.Tensor, d_later: tf.Tensor, *results: tf.TensorArray) -> tuple[Any, ...]:
+        d_state, state, x, a, m = (array.read(t) for array in arrays)
+        gates, c, from_state = _gates(x, tf.matmul(state, recurrent))
+        u, r = tf.split(gates, 2, axis=1)
+        by_gate, by_attention = _weigh_derivatives(update, u, a)
+        d_after = d_later + d_state
+        d_step = d_after * m * _weigh(update, u, a)
+        d_weight = d_after * m * (c - state)
+        d_proposal = tf.raw_ops.TanhGrad(y=c, dy=d_step)
+        d_both = tf.raw_ops.SigmoidGrad(
+            y=gates, dy=tf.concat([d_weight * by_gate, d_proposal * from_state], axis=1)
+        )
+        d_from_state = tf.concat([d_both, d_proposal * r], axis=1)
+        found = (
+            tf.concat([d_both, d_proposal], axis=1),
+            d_from_state,
+            tf.reduce_sum(d_weight * by_attention, axis=1, keepdims=True),
+        )
+        d_before = d_after - d_step + tf.matmul(d_from_state, recurrent, transpose_b=True)
+        return t - 1, d_before, *(array.write(t, x) for array, x in zip(results, found, strict=True))
+
+    start = (steps - 1, tf.zeros_like(d_states[0]), *results)
+    _, _, *results = tf.while_loop(lambda t, *_: t >= 0, step, start, maximum_iterations=steps)
+    d_inputs, d_from_state, d_attention = (array.stack() for array in results)
+    return d_inputs, d_from_state, d_attention
