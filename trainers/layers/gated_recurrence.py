@@ -60,7 +60,12 @@ class GatedRecurrence(tf.keras.layers.Layer):
 
         Returns:
           [B, T, H] the states after each step.
+
+        Raises:
+          ValueError: if an update that is weighed by attention is given none.
         """
+        if attention is None and self.update != "gru":
+            raise ValueError(f"update {self.update!r} needs attention; only 'gru' does without")
         by_time = tf.transpose(projected + self._bias, [1, 0, 2])
         is_event = tf.cast(tf.transpose(mask), by_time.dtype)[:, :, tf.newaxis]
         weights = is_event if attention is None else tf.transpose(attention)[:, :, tf.newaxis]

@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args
 
 import tensorflow as tf
 
+from trainers.layers.masking import masked_softmax
+
 AttentionForm = Literal["bilinear", "inner_product", "mlp"]
 
 
@@ -59,7 +61,15 @@ class HistoryAttention(tf.keras.layers.Layer):
 
         Returns:
           [N, T].
+
+        Raises:
+          ValueError: if `inner_product` is given vectors of two lengths.
         """
+        if self.form == "inner_product" and events.shape[-1] != query.shape[-1]:
+            raise ValueError(
+                f"inner_product needs vectors of one length, got {events.shape[-1]} and {query.shape[-1]}; "
+                "use bilinear"
+            )
         mask = tf.gather(mask, request)
         of_rows = tf.gather(events, request)
         if self.form == "mlp":
@@ -67,8 +77,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         else:
             query = query if self.form == "inner_product" else self._to_event(query)
             scores = tf.einsum("nth,nh->nt", of_rows, query)
-        scores = tf.where(mask, scores, tf.constant(-1e9, scores.dtype))
-        return tf.where(mask, tf.nn.softmax(scores, axis=1), 0.0)
+        return masked_softmax(scores, mask, axis=1)
 
     def _score_mlp(
         self, events: tf.Tensor, of_rows: tf.Tensor, query: tf.Tensor, request: tf.Tensor

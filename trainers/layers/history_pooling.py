@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainers.layers.masking import masked_softmax
+
 
 class HistoryPooling(tf.keras.layers.Layer):
     """Attention pooling with learned queries (Yang et al. 2016, arXiv attention networks, eq. 8-10).
@@ -52,9 +54,7 @@ class HistoryPooling(tf.keras.layers.Layer):
         events_after = tf.cumsum(tf.cast(mask, tf.int32), axis=1, reverse=True, exclusive=True)  # [B, T]
         position = tf.gather(self._position_bias, tf.clip_by_value(events_after, 0, self.max_length - 1))
         logits = self._score(self._hidden(events)) + position  # [B, T, heads]
-        mask = mask[:, :, tf.newaxis]
-        logits = tf.where(mask, logits, tf.constant(-1e9, logits.dtype))
-        weights = tf.where(mask, tf.nn.softmax(logits, axis=1), 0.0)
+        weights = masked_softmax(logits, mask[:, :, tf.newaxis], axis=1)
         pooled = tf.einsum("bth,btd->bhd", weights, events)
         return tf.reshape(pooled, [-1, self.num_heads * events.shape[-1]])
 

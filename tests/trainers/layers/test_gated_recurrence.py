@@ -106,6 +106,13 @@ def test_a_step_without_an_event_changes_nothing():
     np.testing.assert_array_equal(layer(layer.project(others), mask, attention).numpy(), states)
 
 
+@pytest.mark.parametrize("update", UPDATES[1:])
+def test_a_weighed_update_without_attention_is_refused(update):
+    layer, inputs, mask, _ = make(update)
+    with pytest.raises(ValueError, match="needs attention"):
+        layer(layer.project(inputs), mask)
+
+
 def test_an_unknown_update_is_refused():
     with pytest.raises(ValueError, match="expected one of gru"):
         GatedRecurrence(3, "lstm")

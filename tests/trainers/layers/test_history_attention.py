@@ -67,6 +67,11 @@ def test_a_query_of_another_width_is_projected(form):
     assert layer(events, query, mask, request).shape == (4, STEPS)
 
 
+def test_an_inner_product_of_other_widths_is_refused():
+    with pytest.raises(ValueError, match="inner_product needs vectors of one length, got 5 and 7"):
+        make("inner_product", width=7)
+
+
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match="expected one of bilinear"):
         HistoryAttention("cosine")
