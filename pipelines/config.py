@@ -9,8 +9,8 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from trainers.config import Fraction, Positive
-from trainers.losses.distillation_config import DistillationLossConfig
-from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
+from trainers.losses.distillation_config import DistillationConfig, DistillationLossConfig
+from trainers.prerank.config import StudentConfig, TeacherConfig
 from trainers.retrieval.config import ItemToItemConfig, RetrievalConfig
 
 

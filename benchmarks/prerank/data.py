@@ -17,8 +17,9 @@ from components.prerank_evaluator.metrics import compute_auc, compute_gauc
 from schemas import features as f
 from sources.event_log import ORACLE_DIR, EventLog
 from trainers.prerank.config import ScorerConfig
-from trainers.prerank.data import REQUEST, ROWS, TIME, USER, TrainingData, flatten
-from trainers.prerank.rows import EVAL, TRAIN, NoRowsError, RowSource
+from trainers.prerank.feature_choice import select_features
+from trainers.scorers.data import REQUEST, ROWS, TIME, USER, TrainingData, flatten
+from trainers.scorers.rows import EVAL, TRAIN, NoRowsError, RowSource
 
 TEST = "test"
 
@@ -75,7 +76,8 @@ class StudyData:
           leaks: whether what is known after the click is taken for known before it.
         """
         source = self._leaking if leaks else self._source
-        return source.read(*configs, **self._limits(days))
+        seen = (select_features(source.features, config) for config in configs)
+        return source.read(*seen, **self._limits(days))
 
     def _limits(self, days: str) -> dict[str, int]:
         return {"early": {"until_ms": self.cut_ms}, "late": {"since_ms": self.cut_ms}, "all": {}}[days]
@@ -153,7 +155,7 @@ def has_values(requests: tf.data.Dataset, names: Collection[str]) -> bool:
     """Whether any row has any of the features of items; an absent one is encoded as 0.
 
     Args:
-      requests: see `trainers.prerank.data.make_requests`; read to the end, so that a cache of it is complete.
+      requests: see `trainers.scorers.data.make_requests`; read to the end, so that a cache of it is complete.
       names: of the features.
     """
 

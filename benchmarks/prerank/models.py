@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pipelines.config import ConfigError
-from trainers.losses.distillation_config import DistillationLossConfig
-from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
+from trainers.losses.distillation_config import DistillationConfig, DistillationLossConfig
+from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
 
 CONTROL = "control"
 CONTROL_ALL_DAYS = "control, all days"

@@ -11,11 +11,11 @@ import tensorflow_transform as tft
 from benchmarks.prepared_examples import PreparedExamples
 from schemas import features as f
 from trainers.prerank.config import StudentConfig, TeacherConfig
-from trainers.prerank.data import REQUEST, TrainingData, flatten
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.model import TwoTowerStudent
-from trainers.prerank.rows import EVAL, TRAIN, RowSource
 from trainers.prerank.teachers import build_teacher
+from trainers.scorers.data import REQUEST, TrainingData, flatten
+from trainers.scorers.rows import EVAL, TRAIN, RowSource
 
 _WARM_UP = 3
 _RATE = 0.1  # where the biases start; how long scoring takes does not depend on weights, so none are trained
@@ -53,7 +53,7 @@ def measure_scoring(
     transform_output = tft.TFTransformOutput(prepared.transform_graph_uri)
     patterns = {split: [f"{prepared.transformed_uri}/Split-{split}/*"] for split in (TRAIN, EVAL)}
     source = RowSource(patterns, transform_output)
-    training = source.read(student_config, teacher_config)
+    training = source.read(*(select_features(source.features, x) for x in (student_config, teacher_config)))
     if training.num_rows < candidates:
         raise ValueError(
             f"the training split has {training.num_rows:,} rows, expected {candidates:,} for --candidates; "

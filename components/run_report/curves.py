@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from trainers.prerank import selection as prerank_selection
 from trainers.retrieval import selection as retrieval_selection
+from trainers.scorers import selection as prerank_selection
 
 Curve = dict[int, float]  # by epoch, from 0, in order
 Curves = dict[str, Curve]  # by the names that Keras' history has: "loss", "val_recall"

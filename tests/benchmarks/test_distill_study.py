@@ -29,8 +29,9 @@ from benchmarks.prerank.summary import summarize
 from components.prerank_evaluator.metrics import compute_auc
 from pipelines.config import ConfigError
 from sources.marketplace import MarketplaceConfig, simulate
-from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import ROWS
+from trainers.losses.distillation_config import DistillationConfig
+from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
+from trainers.scorers.data import ROWS
 
 ROOT = Path(__file__).parents[2]
 NAMES = (CONTROL, TEACHER, STUDENT, LEAKING_TEACHER, f"{STUDENT}, leaking", JOINT_ALL_BUT_USER_ID)

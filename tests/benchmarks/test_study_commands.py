@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from pipelines import cli
 from sources.marketplace import MarketplaceConfig, simulate
-from trainers.prerank.rows import NoRowsError
+from trainers.scorers.rows import NoRowsError
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 """GRUs over histories, whose update can be weighed by attention; the gradient written out.
 
-Inputs are projected for all steps at once, and a loop keeps its states alone: what else the gradient needs of
-a step is computed again, while the step's arrays are in the processor's cache, with the operations that
-TensorFlow has for the derivatives of σ and tanh.
+Inputs are projected for all steps at once, and once for all rows that share a history: a step of the loop
+gives each row its history's. The loop keeps its states alone: what else the gradient needs of a step is
+computed again, while the step's arrays are in the processor's cache, with the operations that TensorFlow has
+for the derivatives of σ and tanh.
 """
 
 from collections.abc import Callable
@@ -47,19 +48,26 @@ class GatedRecurrence(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def project(self, inputs: tf.Tensor) -> tf.Tensor:
-        """W x [..., T, 3 H] of [..., T, D]: once for all rows that share a history, see `call`."""
+        """W x [..., T, 3 H] of [..., T, D], see `call`."""
         return self._input(inputs)
 
-    def call(self, projected: tf.Tensor, mask: tf.Tensor, attention: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self,
+        projected: tf.Tensor,
+        mask: tf.Tensor,
+        attention: tf.Tensor | None = None,
+        request: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Runs over a batch of histories.
 
         Args:
-          projected: [B, T, 3 H], see `project`.
-          mask: bool [B, T], true where there is an event.
-          attention: [B, T]; not used by `gru`.
+          projected: [R, T, 3 H] of the requests, see `project`.
+          mask: bool [R, T], true where there is an event.
+          attention: [N, T] of the rows; not used by `gru`.
+          request: int32 [N], each row's request; None where each request is a row, N = R.
 
         Returns:
-          [B, T, H] the states after each step.
+          [T, N, H] the states after each step; a row's last is its history's.
 
         Raises:
           ValueError: if an update that is weighed by attention is given none.
@@ -68,9 +76,10 @@ class GatedRecurrence(tf.keras.layers.Layer):
             raise ValueError(f"update {self.update!r} needs attention; only 'gru' does without")
         by_time = tf.transpose(projected + self._bias, [1, 0, 2])
         is_event = tf.cast(tf.transpose(mask), by_time.dtype)[:, :, tf.newaxis]
+        if request is not None:
+            is_event = tf.gather(is_event, request, axis=1)
         weights = is_event if attention is None else tf.transpose(attention)[:, :, tf.newaxis]
-        states = _run(by_time, tf.convert_to_tensor(self._recurrent), weights, is_event, self.update)
-        return tf.transpose(states, [1, 0, 2])
+        return _run(by_time, tf.convert_to_tensor(self._recurrent), weights, is_event, request, self.update)
 
     def get_config(self) -> dict[str, Any]:
         """Keras' hook."""
@@ -99,20 +108,34 @@ def _weigh_derivatives(update: Update, gate: tf.Tensor, attention: tf.Tensor) ->
 
 
 def _run(
-    inputs: tf.Tensor, recurrent: tf.Tensor, attention: tf.Tensor, is_event: tf.Tensor, update: Update
+    inputs: tf.Tensor,
+    recurrent: tf.Tensor,
+    attention: tf.Tensor,
+    is_event: tf.Tensor,
+    request: tf.Tensor | None,
+    update: Update,
 ) -> tf.Tensor:
-    """States [T, B, H] of inputs [T, B, 3 H], U [H, 3 H] and, of each step, attention and mask [T, B, 1]."""
+    """States [T, N, H].
+
+    Args:
+      inputs: [T, R, 3 H], with the bias.
+      recurrent: U [H, 3 H].
+      attention: [T, N, 1].
+      is_event: [T, N, 1].
+      request: see `GatedRecurrence.call`.
+      update: see `GatedRecurrence`.
+    """
 
     @tf.custom_gradient
     def run(
         inputs: tf.Tensor, recurrent: tf.Tensor, attention: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
-        states = _scan(inputs, recurrent, attention, is_event, update)
+        states = _scan(inputs, recurrent, attention, is_event, request, update)
 
         def gradient(d_states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             before = tf.concat([tf.zeros_like(states[:1]), states[:-1]], axis=0)
             d_inputs, d_from_state, d_attention = _scan_back(
-                d_states, before, inputs, recurrent, attention, is_event, update
+                d_states, before, inputs, recurrent, attention, is_event, request, update
             )
             d_recurrent = tf.einsum("tbh,tbg->hg", before, d_from_state)
             return d_inputs, d_recurrent, d_attention
@@ -132,8 +155,18 @@ def _gates(inputs: tf.Tensor, from_state: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     return gates, proposal, proposal_from_state
 
 
+def _give_rows(inputs: tf.Tensor, request: tf.Tensor | None) -> tf.Tensor:
+    """Of each row [N, D], what is its request's of a step [R, D]."""
+    return inputs if request is None else tf.gather(inputs, request)
+
+
 def _scan(
-    inputs: tf.Tensor, recurrent: tf.Tensor, attention: tf.Tensor, is_event: tf.Tensor, update: Update
+    inputs: tf.Tensor,
+    recurrent: tf.Tensor,
+    attention: tf.Tensor,
+    is_event: tf.Tensor,
+    request: tf.Tensor | None,
+    update: Update,
 ) -> tf.Tensor:
     steps, units = tf.shape(inputs)[0], recurrent.shape[0]
     arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in (inputs, attention, is_event)]
@@ -141,11 +174,11 @@ def _scan(
 
     def step(t: tf.Tensor, state: tf.Tensor, states: tf.TensorArray) -> tuple[Any, ...]:
         x, a, m = (array.read(t) for array in arrays)
-        gates, proposal, _ = _gates(x, tf.matmul(state, recurrent))
+        gates, proposal, _ = _gates(_give_rows(x, request), tf.matmul(state, recurrent))
         state += m * _weigh(update, gates[:, :units], a) * (proposal - state)
         return t + 1, state, states.write(t, state)
 
-    start = tf.zeros([tf.shape(inputs)[1], units], inputs.dtype)
+    start = tf.zeros([tf.shape(is_event)[1], units], inputs.dtype)
     _, _, states = tf.while_loop(lambda t, *_: t < steps, step, (0, start, states), maximum_iterations=steps)
     return states.stack()
 
@@ -157,14 +190,15 @@ def _scan_back(
     recurrent: tf.Tensor,
     attention: tf.Tensor,
     is_event: tf.Tensor,
+    request: tf.Tensor | None,
     update: Update,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradients by the inputs and by U h, [T, B, 3 H] each, and by the attention, [T, B, 1].
+    """The gradients by the inputs [T, R, 3 H], by U h [T, N, 3 H], and by the attention [T, N, 1].
 
     Args:
-      d_states: [T, B, H] by what is returned of each step.
-      before: [T, B, H] the states before each step.
-      inputs, recurrent, attention, is_event, update: see `_run`.
+      d_states: [T, N, H] by what is returned of each step.
+      before: [T, N, H] the states before each step.
+      inputs, recurrent, attention, is_event, request, update: see `_run`.
     """
     steps, units = tf.shape(inputs)[0], recurrent.shape[0]
     given = (d_states, before, inputs, attention, is_event)
@@ -176,7 +210,7 @@ def _scan_back(
 
     def step(t: tf.Tensor, d_later: tf.Tensor, *results: tf.TensorArray) -> tuple[Any, ...]:
         d_state, state, x, a, m = (array.read(t) for array in arrays)
-        gates, c, from_state = _gates(x, tf.matmul(state, recurrent))
+        gates, c, from_state = _gates(_give_rows(x, request), tf.matmul(state, recurrent))
         u, r = tf.split(gates, 2, axis=1)
         by_gate, by_attention = _weigh_derivatives(update, u, a)
         d_after = d_later + d_state
@@ -187,8 +221,11 @@ def _scan_back(
             y=gates, dy=tf.concat([d_weight * by_gate, d_proposal * from_state], axis=1)
         )
         d_from_state = tf.concat([d_both, d_proposal * r], axis=1)
+        d_input = tf.concat([d_both, d_proposal], axis=1)
+        if request is not None:
+            d_input = tf.math.unsorted_segment_sum(d_input, request, tf.shape(x)[0])
         found = (
-            tf.concat([d_both, d_proposal], axis=1),
+            d_input,
             d_from_state,
             tf.reduce_sum(d_weight * by_attention, axis=1, keepdims=True),
         )

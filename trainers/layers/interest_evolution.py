@@ -51,14 +51,14 @@ class InterestEvolution(tf.keras.layers.Layer):
         """
         projected = self._recurrence.project(interests)
         if self.evolution == "gru":
-            states = self._recurrence(projected, mask)
+            states = tf.transpose(self._recurrence(projected, mask), [1, 0, 2])
             weights = self._attention(states, query, mask, request)
             return tf.einsum("nt,nth->nh", weights, tf.gather(states, request))
         weights = self._attention(interests, query, mask, request)
-        projected, mask = tf.gather(projected, request), tf.gather(mask, request)
         if self.evolution == "aigru":
-            return self._recurrence(weights[:, :, tf.newaxis] * projected, mask)[:, -1]
-        return self._recurrence(projected, mask, weights)[:, -1]
+            weighed = weights[:, :, tf.newaxis] * tf.gather(projected, request)
+            return self._recurrence(weighed, tf.gather(mask, request))[-1]
+        return self._recurrence(projected, mask, weights, request)[-1]
 
     def get_config(self) -> dict[str, Any]:
         """Keras' hook."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from trainers.config import Positive
+from trainers.config import Fraction, Positive
 
 if TYPE_CHECKING:
     from trainers.losses.distillation import DistillationForm
@@ -67,6 +67,41 @@ class DistillationLossConfig:
                 )
             if not given and name in takes and name not in _WITH_DEFAULT:
                 raise ValueError(f"form {self.form!r} needs {name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """How the student learns from the teacher: (1 - λ) · hard + λ · Σ weight · form.
+
+    Attributes:
+      mode: `two_stage` trains the teacher first, on other days, and freezes it; `joint` trains both at once.
+      weight: λ.
+      losses: the forms and their shares.
+      sharing: which embeddings the student has from the teacher; `joint` only.
+      warm_up_fraction: share of the steps in which the student learns from labels alone; `joint` only.
+    """
+
+    mode: Literal["two_stage", "joint"] = "two_stage"
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.9
+    # How likely a click is, and, which is what the student is asked for, which item is before which
+    losses: tuple[DistillationLossConfig, ...] = (
+        DistillationLossConfig("logits"),
+        DistillationLossConfig("pairwise_ranking", weight=0.3),
+    )
+    sharing: Literal["none", "all", "all_but_user_id"] = "none"
+    warm_up_fraction: Fraction = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.losses:
+            raise ValueError("losses: expected at least one form")
+        if sum(loss.form == "multi_target" for loss in self.losses) > 1:
+            raise ValueError(
+                "losses: expected multi_target once: its soft_weights are the labels' shares too"
+            )
+        if self.mode == "two_stage" and self.sharing != "none":
+            raise ValueError(
+                f"sharing {self.sharing!r} needs mode 'joint': a teacher that is trained first shares nothing"
+            )
 
 
 def build_losses(

@@ -10,11 +10,12 @@ import tensorflow_transform as tft
 from schemas import features as f
 from trainers.batches import make_dense_spec
 from trainers.preprocessing import EncodedFeature
-from trainers.prerank.data import REQUEST
-from trainers.prerank.model import Scores, TwoTowerStudent
+from trainers.prerank.model import TwoTowerStudent
 from trainers.prerank.teachers import Teacher
 from trainers.prerank.teaching import FrozenTeacher, TeacherError
 from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, ServedModel, unpad
+from trainers.scorers.data import REQUEST
+from trainers.scorers.scores import Scores
 
 SCORE_SIGNATURE = "score_examples"
 USER_SIGNATURE = "user_vector"

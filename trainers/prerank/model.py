@@ -1,35 +1,19 @@
 """The two-tower student of pre-ranking, and what every scorer has."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from schemas import features as f
-from trainers.config import TowersShape
-from trainers.layers.feature_embedding import EmbeddingTables
 from trainers.layers.two_towers import CandidateTower, HistoryShape, QueryTower
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank.config import ScorerConfig
-from trainers.prerank.data import REQUEST
+from trainers.scorers.data import REQUEST
+from trainers.scorers.scores import Inputs, Scores, log_odds, make_tables
 
 _INITIAL_SCALE = 5.0
-
-Inputs = Mapping[str, tf.Tensor]
-
-
-class Scores(NamedTuple):
-    """What a scorer says of N rows.
-
-    Attributes:
-      logits: [N, K] of the tasks.
-      hidden: [N, H] the last hidden layer.
-    """
-
-    logits: tf.Tensor
-    hidden: tf.Tensor
 
 
 class TwoTowerStudent(tf.keras.Model):
@@ -56,7 +40,9 @@ class TwoTowerStudent(tf.keras.Model):
         self.num_tasks = len(config.tasks)
         self.query_features = [x for x in features if x.role is f.Role.QUERY]
         self.candidate_features = [x for x in features if x.role is f.Role.CANDIDATE]
-        self.tables = tables or make_tables((*self.query_features, *self.candidate_features), config)
+        self.tables = tables or make_tables(
+            (*self.query_features, *self.candidate_features), config.embedding_dim
+        )
         # One vector for all tasks, of which each task's part is scaled to unit length here.
         shape = dataclasses.replace(config, output_dim=self.num_tasks * config.output_dim)
         self._query_tower = QueryTower(
@@ -97,18 +83,6 @@ class TwoTowerStudent(tf.keras.Model):
         return Scores(self.score_vectors(users, items), users * items)
 
 
-def make_tables(features: Sequence[EncodedFeature], shape: TowersShape) -> EmbeddingTables:
-    """One table for each name, see `EmbeddingTables`."""
-    sizes = {x.table: x.size for x in features if x.size}
-    return EmbeddingTables(sizes, shape.embedding_dim, name="tables")
-
-
 def history_shape(config: ScorerConfig) -> HistoryShape:
     """How a scorer pools the history."""
     return HistoryShape(config.num_history_heads, config.event_dropout)
-
-
-def log_odds(rates: Sequence[float]) -> list[float]:
-    """Where a bias starts, of each share of positives."""
-    clipped = np.clip(np.asarray(rates, np.float64), 1e-4, 1 - 1e-4)
-    return np.log(clipped / (1 - clipped)).tolist()

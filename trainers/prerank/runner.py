@@ -4,10 +4,12 @@ from pydantic import TypeAdapter
 from tensorflow_transform import TFTransformOutput
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from trainers.losses.distillation_config import DistillationConfig
 from trainers.prerank import train
-from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
+from trainers.prerank.config import StudentConfig, TeacherConfig
 from trainers.prerank.export import export_student, export_teacher, load_teacher
-from trainers.prerank.rows import EVAL, TRAIN, RowSource
+from trainers.prerank.feature_choice import select_features
+from trainers.scorers.rows import EVAL, TRAIN, RowSource
 
 TEACHER_CONFIG = "teacher_config"
 STUDENT_CONFIG = "student_config"
@@ -29,16 +31,18 @@ def run_fn(fn_args: FnArgs) -> None:
     cut_ms = source.find_cut(teacher_config.days_fraction)
     log_dir, path = fn_args.model_run_dir, fn_args.serving_model_dir
     if STUDENT_CONFIG not in custom_config:
-        training = source.read(teacher_config, until_ms=cut_ms)
+        training = source.read(select_features(source.features, teacher_config), until_ms=cut_ms)
         result = train.train_teacher(teacher_config, training, log_dir)
         export_teacher(result.scorer, cut_ms, transform_output, path)
         return
     config = TypeAdapter(StudentConfig).validate_python(custom_config[STUDENT_CONFIG])
     if DISTILLATION_CONFIG not in custom_config:
-        result = train.train_control(config, source.read(config, since_ms=cut_ms), log_dir)
+        training = source.read(select_features(source.features, config), since_ms=cut_ms)
+        result = train.train_control(config, training, log_dir)
     else:
         distillation = TypeAdapter(DistillationConfig).validate_python(custom_config[DISTILLATION_CONFIG])
         teacher = load_teacher(fn_args.base_model)
-        training = source.read(config, teacher_config, since_ms=teacher.until_ms)
+        seen = [select_features(source.features, x) for x in (config, teacher_config)]
+        training = source.read(*seen, since_ms=teacher.until_ms)
         result = train.train_student(config, distillation, training, teacher, log_dir)
     export_student(result.scorer, transform_output, path)

@@ -9,9 +9,10 @@ from trainers.layers.feature_embedding import EmbeddingTables, FeatureEmbedding
 from trainers.layers.two_towers import QueryEncoder
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank.config import TeacherConfig
-from trainers.prerank.data import REQUEST
 from trainers.prerank.feature_choice import select_features
-from trainers.prerank.model import Inputs, Scores, TwoTowerStudent, history_shape, log_odds, make_tables
+from trainers.prerank.model import TwoTowerStudent, history_shape
+from trainers.scorers.data import REQUEST
+from trainers.scorers.scores import Inputs, Scores, log_odds, make_tables
 
 
 class WideDeepTeacher(tf.keras.Model):
@@ -37,7 +38,7 @@ class WideDeepTeacher(tf.keras.Model):
         self.config = config
         self.features = tuple(features)
         self._crosses = by_role[f.Role.CROSS]
-        self.tables = make_tables([x for x in features if x.role is not f.Role.CROSS], config)
+        self.tables = make_tables([x for x in features if x.role is not f.Role.CROSS], config.embedding_dim)
         self._query = QueryEncoder(
             by_role[f.Role.QUERY], self.tables, config, history_shape(config), name="query"
         )
@@ -118,7 +119,7 @@ class PrivilegedTwoTowers(tf.keras.Model):
         self._towers = TwoTowerStudent(features, config, positive_rates)
         privileged = [x for x in features if x.role is f.Role.PRIVILEGED]
         after = [x for x in features if x.role is f.Role.PRIVILEGED_POST_EVENT]
-        tables = make_tables((*privileged, *after), config)
+        tables = make_tables((*privileged, *after), config.embedding_dim)
         self._privileged = FeatureEmbedding(privileged, tables, 0.0, name="privileged")
         self._after = _embed(after, tables, "after")
         self._hidden = [

@@ -8,10 +8,10 @@ import tensorflow as tf
 from schemas import features as f
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank.config import StudentConfig
-from trainers.prerank.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
 from trainers.prerank.feature_choice import select_features
-from trainers.prerank.model import Scores
 from trainers.prerank.teachers import Teacher
+from trainers.scorers.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
+from trainers.scorers.scores import Scores
 
 
 class TeacherError(ValueError):

@@ -1,9 +1,6 @@
 """Training of the scorers, in a fixed order: data, model, optimiser, loop."""
 
 import dataclasses
-import os
-import tempfile
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,35 +8,18 @@ import tensorflow as tf
 
 from schemas import features as f
 from trainers.layers.feature_embedding import EmbeddingTables, PartlySharedTables
+from trainers.losses.distillation_config import DistillationConfig
 from trainers.preprocessing import EncodedFeature
-from trainers.prerank import data
-from trainers.prerank.config import DistillationConfig, ScorerConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import TrainingData, keep_features
+from trainers.prerank.config import ScorerConfig, StudentConfig, TeacherConfig
 from trainers.prerank.feature_choice import select_features
-from trainers.prerank.learning import Distillation, ScorerTraining
 from trainers.prerank.model import TwoTowerStudent
-from trainers.prerank.selection import Selection
 from trainers.prerank.teachers import Teacher, build_teacher
 from trainers.prerank.teaching import FrozenTeacher, freeze
+from trainers.scorers.data import TrainingData, keep_features
+from trainers.scorers.fitting import TrainingResult, count_steps, fit
+from trainers.scorers.learning import Distillation, ScorerTraining
 
 USER_TABLE = f"{f.USER_ID}_index"
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingResult:
-    """A trained scorer and how it got there.
-
-    Attributes:
-      scorer: with the weights of the best epoch.
-      history: per epoch: loss, `selection.METRIC` and `selection.AUC`.
-      best_epoch: from 0.
-      epoch_seconds: of the processor, per epoch of training; the first reads rows and traces the graph too.
-    """
-
-    scorer: Any
-    history: dict[str, list[float]]
-    best_epoch: int
-    epoch_seconds: list[float]
 
 
 def train_teacher(
@@ -56,7 +36,7 @@ def train_teacher(
       ValueError: see `feature_choice.select_features`.
     """
     tf.keras.utils.set_random_seed(config.seed)
-    return _fit(
+    return fit(
         ScorerTraining(build_teacher(training.features, config, _rates(config, training))),
         config,
         training,
@@ -69,7 +49,7 @@ def train_control(
 ) -> TrainingResult:
     """Trains a student without a teacher; see `train_teacher`."""
     tf.keras.utils.set_random_seed(config.seed)
-    return _fit(ScorerTraining(_build_student(config, training)), config, training, log_dir)
+    return fit(ScorerTraining(_build_student(config, training)), config, training, log_dir)
 
 
 def train_student(
@@ -99,7 +79,7 @@ def train_student(
     )
     student = _build_student(config, training)
     model = Distillation(student, distillation, soft_on_every_row=teacher.knows_every_row(training.features))
-    return _fit(model, config, dataclasses.replace(training, train=rows), log_dir)
+    return fit(model, config, dataclasses.replace(training, train=rows), log_dir)
 
 
 def train_jointly(
@@ -127,7 +107,7 @@ def train_jointly(
     frozen = freeze(teacher, until_ms=0)
     frozen.check(config, training.features)
     tables = _share_tables(teacher, config, teacher_config, distillation, training.features)
-    warm_up_steps = int(distillation.warm_up_fraction * _count_steps(config, training))
+    warm_up_steps = int(distillation.warm_up_fraction * count_steps(config, training))
     model = Distillation(
         _build_student(config, training, tables),
         distillation,
@@ -135,7 +115,7 @@ def train_jointly(
         warm_up_steps=warm_up_steps,
         teacher=teacher,
     )
-    return _fit(model, config, training, log_dir)
+    return fit(model, config, training, log_dir)
 
 
 def _share_tables(
@@ -168,59 +148,3 @@ def _build_student(config: StudentConfig, training: TrainingData, tables: Any = 
 
 def _rates(config: ScorerConfig, training: TrainingData) -> Sequence[float]:
     return training.positive_rates[: len(config.tasks)]
-
-
-def _count_requests(config: ScorerConfig, training: TrainingData) -> int:
-    """Requests of a batch."""
-    return max(round(config.batch_size * training.num_requests / training.num_rows), 1)
-
-
-def _count_steps(config: ScorerConfig, training: TrainingData) -> int:
-    """Steps until `max_epochs`."""
-    return -(-training.num_requests // _count_requests(config, training)) * config.max_epochs
-
-
-def _fit(
-    model: ScorerTraining, config: ScorerConfig, training: TrainingData, log_dir: str | None
-) -> TrainingResult:
-    steps = _count_steps(config, training)
-    model.compile(
-        optimizer=tf.keras.optimizers.AdamW(
-            tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.1),
-            weight_decay=config.weight_decay,
-        )
-    )
-    with tempfile.TemporaryDirectory() as cache:
-        # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
-        model.compute_batch_loss(data.flatten(next(iter(training.train))))
-        model.optimizer.build(model.trainable_variables)  # a step that makes variables is traced twice
-        batches = data.make_training_batches(
-            training.train, _count_requests(config, training), os.path.join(cache, "train"), config.seed
-        )
-        selection = Selection(
-            training.evaluation.cache(os.path.join(cache, "eval")),
-            config.patience_epochs,
-            config.weight_averaging,
-        )
-        logs = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False)] if log_dir else []
-        # The timer comes first: what the others do after an epoch is no training.
-        timer = _EpochTimer()
-        history = model.fit(batches, epochs=config.max_epochs, verbose=0, callbacks=[timer, selection, *logs])
-    model.set_weights(selection.best_weights)
-    return TrainingResult(model.scorer, history.history, selection.best_epoch, timer.seconds)
-
-
-class _EpochTimer(tf.keras.callbacks.Callback):
-    """Measures each epoch's training, in seconds of the processor: other work on the machine adds little."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        self._start = time.process_time()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        self.seconds.append(time.process_time() - self._start)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from schemas import features as f
 from trainers.preprocessing import EncodedFeature
-from trainers.prerank.data import IS_ROW, QUERY, ROWS, TIME, USER, TrainingData
+from trainers.scorers.data import IS_ROW, QUERY, ROWS, TIME, USER, TrainingData
 
 _NUM_USERS = 40
 _NUM_ITEMS = 40
@@ -28,7 +28,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _make_batch(num_requests: int, seed: int) -> dict[str, Any]:
-    """Requests of random users; see `make_requests` of `trainers.prerank.data`."""
+    """Requests of random users; see `make_requests` of `trainers.scorers.data`."""
     tastes = np.random.default_rng(0)  # the same for every batch
     users, items = (tastes.normal(size=(count + 1, 2)) for count in (_NUM_USERS, _NUM_ITEMS))
     affinities = 1.5 * users @ items.T

@@ -5,15 +5,15 @@ import pytest
 import tensorflow as tf
 
 from schemas import features as f
-from trainers.losses.distillation_config import DistillationLossConfig
+from trainers.losses.distillation_config import DistillationConfig, DistillationLossConfig
 from trainers.prerank import train
-from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import TEACHER_HIDDEN, TEACHER_LOGITS, flatten
-from trainers.prerank.learning import Distillation, ScorerTraining
+from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
 from trainers.prerank.model import TwoTowerStudent
-from trainers.prerank.selection import Measure
 from trainers.prerank.teachers import build_teacher
 from trainers.prerank.train import USER_TABLE
+from trainers.scorers.data import TEACHER_HIDDEN, TEACHER_LOGITS, flatten
+from trainers.scorers.learning import Distillation, ScorerTraining
+from trainers.scorers.selection import Measure
 
 SHAPE = {
     "tasks": TASKS,
@@ -56,7 +56,7 @@ def inputs(make_batch):
 @pytest.fixture
 def build_jointly(training, monkeypatch):
     """What `train_jointly` would train, its variables made."""
-    monkeypatch.setattr(train, "_fit", lambda model, *rest: model)
+    monkeypatch.setattr(train, "fit", lambda model, *rest: model)
 
     def build(form="pfd_md", **distillation):
         config = DistillationConfig(mode="joint", **distillation)

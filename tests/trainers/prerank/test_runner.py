@@ -11,12 +11,13 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.privileged_check import find_privileged_inputs
 from schemas import features as f
+from trainers.losses.distillation_config import DistillationConfig
 from trainers.prerank import export, runner, train
-from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import TIME, flatten
-from trainers.prerank.rows import EVAL, TRAIN, RowSource
+from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
 from trainers.prerank.teaching import TeacherError
 from trainers.raw_features import EXTRA_DIR
+from trainers.scorers.data import TIME, flatten
+from trainers.scorers.rows import EVAL, TRAIN, RowSource
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ from trainers.batches import to_dense
 from trainers.layers.feature_embedding import PADDING
 from trainers.prerank import export
 from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
-from trainers.prerank.data import REQUEST
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.model import TwoTowerStudent
 from trainers.prerank.teachers import build_teacher
+from trainers.scorers.data import REQUEST
 
 MONDAY_MS = 1_704_067_200_000
 SHAPE = {"embedding_dim": 6, "hidden_dims": (5, 4), "output_dim": 3, "num_history_heads": 2}

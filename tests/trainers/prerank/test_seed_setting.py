@@ -31,12 +31,14 @@ import tensorflow as tf
 
 from pipelines.config import TransformConfig
 from schemas import features as f
+from trainers.losses.distillation_config import DistillationConfig
 from trainers.prerank import train
-from trainers.prerank.config import DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import REQUEST
-from trainers.prerank.rows import EVAL, TRAIN, RowSource
-from trainers.prerank.selection import METRIC
+from trainers.prerank.config import StudentConfig, TeacherConfig
+from trainers.prerank.feature_choice import select_features
 from trainers.prerank.teaching import freeze
+from trainers.scorers.data import REQUEST
+from trainers.scorers.rows import EVAL, TRAIN, RowSource
+from trainers.scorers.selection import METRIC
 
 pytestmark = pytest.mark.slow
 
@@ -141,8 +143,10 @@ def trained(prepared, log):
     evaluation = prepared.write(log.rows[8 * ROWS_A_DAY : 9 * ROWS_A_DAY], "eval")
     source = RowSource({TRAIN: [prepared.train_pattern], EVAL: [evaluation]}, prepared.transform)
     cut = source.find_cut(0.5)
-    teacher = train.train_teacher(TEACHER, source.read(TEACHER, until_ms=cut))
-    training = source.read(STUDENT, TEACHER, since_ms=cut)
+    teacher = train.train_teacher(
+        TEACHER, source.read(select_features(source.features, TEACHER), until_ms=cut)
+    )
+    training = source.read(*(select_features(source.features, x) for x in (STUDENT, TEACHER)), since_ms=cut)
     control = train.train_control(STUDENT, training)
     frozen = freeze(teacher.scorer, cut)
     student = train.train_student(STUDENT, DistillationConfig(weight=0.5), training, frozen)

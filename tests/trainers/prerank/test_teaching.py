@@ -9,15 +9,15 @@ import tensorflow as tf
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import features as f
-from trainers.losses.distillation_config import DistillationLossConfig
+from trainers.losses.distillation_config import DistillationConfig, DistillationLossConfig
 from trainers.prerank import train
-from trainers.prerank.config import TASKS, DistillationConfig, StudentConfig, TeacherConfig
-from trainers.prerank.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, flatten
+from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
 from trainers.prerank.export import load_teacher
 from trainers.prerank.feature_choice import select_features
-from trainers.prerank.model import Scores
 from trainers.prerank.teachers import build_teacher
 from trainers.prerank.teaching import FrozenTeacher, TeacherError
+from trainers.scorers.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, flatten
+from trainers.scorers.scores import Scores
 
 STUDENT = StudentConfig()
 TEACHER = TeacherConfig(deep_dims=(4,))

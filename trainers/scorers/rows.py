@@ -11,9 +11,7 @@ import tensorflow_transform as tft
 from schemas import features as f
 from trainers.batches import FeatureSpec
 from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, EncodedFeature, encoded_features
-from trainers.prerank import data
-from trainers.prerank.config import ScorerConfig
-from trainers.prerank.feature_choice import select_features
+from trainers.scorers import data
 
 TRAIN = "train"
 EVAL = "eval"
@@ -76,19 +74,20 @@ class RowSource:
         share = np.cumsum(rows)[:-1] / rows.sum()
         return days[1 + int(np.argmin(np.abs(share - fraction)))].number * _DAY_MS
 
-    def read(self, *configs: ScorerConfig, since_ms: int = 0, until_ms: int = 2**62) -> data.TrainingData:
-        """The rows with what scorers of these configurations see.
+    def read(
+        self, *choices: Sequence[EncodedFeature], since_ms: int = 0, until_ms: int = 2**62
+    ) -> data.TrainingData:
+        """The rows with what scorers see.
 
         Args:
-          *configs: of all that shall see them.
+          *choices: features of each scorer that shall see them, out of `features`.
           since_ms: training rows before that time are left out.
           until_ms: and those from that time on.
 
         Raises:
           NoRowsError: if no training row is of that time, or all of them are of one class.
-          ValueError: see `select_features`.
         """
-        wanted = {x.name for config in configs for x in select_features(self.features, config)}
+        wanted = {x.name for choice in choices for x in choice}
         features = tuple(x for x in self.features if x.name in wanted)
         days = self._select_days(since_ms, until_ms)
         if not days:

@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainers.prerank.data import flatten
-from trainers.prerank.learning import make_labels
+from trainers.scorers.data import flatten
+from trainers.scorers.learning import make_labels
 from trainers.weight_average import BestEpoch
 
 METRIC = "val_loss"

@@ -7,11 +7,9 @@ import tensorflow as tf
 
 from schemas import features as f
 from trainers.losses.distillation import Signals, compute_distillation_weight, compute_hard_loss
-from trainers.losses.distillation_config import build_losses
-from trainers.prerank.config import DistillationConfig
-from trainers.prerank.data import REQUEST, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
-from trainers.prerank.model import Scores, TwoTowerStudent
-from trainers.prerank.teachers import Teacher
+from trainers.losses.distillation_config import DistillationConfig, build_losses
+from trainers.scorers.data import REQUEST, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
+from trainers.scorers.scores import Scores
 
 
 class ScorerTraining(tf.keras.Model):
@@ -21,7 +19,7 @@ class ScorerTraining(tf.keras.Model):
       scorer: what is trained.
     """
 
-    def __init__(self, scorer: Teacher | TwoTowerStudent):
+    def __init__(self, scorer: Any):
         super().__init__()
         self.scorer = scorer
         self._mean_loss = tf.keras.metrics.Mean("loss")
@@ -65,12 +63,12 @@ class Distillation(ScorerTraining):
 
     def __init__(
         self,
-        student: TwoTowerStudent,
+        student: Any,
         config: DistillationConfig,
         *,
         soft_on_every_row: bool,
         warm_up_steps: int = 0,
-        teacher: Teacher | None = None,
+        teacher: Any = None,
     ):
         super().__init__(student)
         self.teacher = teacher

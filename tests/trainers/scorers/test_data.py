@@ -9,10 +9,11 @@ import tensorflow as tf
 from schemas import features as f
 from trainers.layers.feature_embedding import PADDING
 from trainers.preprocessing import REQUEST_KEY, TIMESTAMP_KEY, USER_KEY, EncodedFeature
-from trainers.prerank import data
 from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
-from trainers.prerank.data import IS_ROW, QUERY, REQUEST, ROWS, TIME, USER
-from trainers.prerank.rows import EVAL, TRAIN, NoRowsError, RowSource
+from trainers.prerank.feature_choice import select_features
+from trainers.scorers import data
+from trainers.scorers.data import IS_ROW, QUERY, REQUEST, ROWS, TIME, USER
+from trainers.scorers.rows import EVAL, TRAIN, NoRowsError, RowSource
 
 MONDAY_MS = 1_704_067_200_000  # Monday, 1 January 2024, 00:00 UTC
 DAY_MS = 86_400_000
@@ -212,6 +213,11 @@ def days(marketplace, random_rows):
 KEYS = ("user_id_index", "item_id_index", "brand_index", "price_zscore", f.CLICKED, f.CONVERTED)
 
 
+def _read_days(source, *configs, **limits):
+    """What scorers of these configurations see."""
+    return source.read(*(select_features(source.features, config) for config in configs), **limits)
+
+
 def _summarize(batches):
     """What tells the rows apart, in no order."""
     found = []
@@ -239,8 +245,8 @@ def test_days_are_read_from_one_midnight_to_another(days, marketplace):
     source = RowSource(patterns, marketplace.transform)
     cut = source.find_cut(0.66)
     for training, part in (
-        (source.read(FEW, until_ms=cut), rows[:33]),
-        (source.read(FEW, since_ms=cut), rows[33:]),
+        (_read_days(source, FEW, until_ms=cut), rows[:33]),
+        (_read_days(source, FEW, since_ms=cut), rows[33:]),
     ):
         clicked = [row for row in part if row["clicked"]]
         rates = [len(clicked) / len(part), np.mean([row["converted"] for row in clicked])]
@@ -256,11 +262,11 @@ def test_days_are_read_from_one_midnight_to_another(days, marketplace):
 
 def test_each_reads_what_it_sees(days, marketplace):
     source = RowSource(days[1], marketplace.transform)
-    student, teacher = source.read(STUDENT), source.read(TEACHER)
+    student, teacher = _read_days(source, STUDENT), _read_days(source, TEACHER)
     assert {x.role for x in student.features} == {f.Role.QUERY, f.Role.CANDIDATE}
     assert {x.role for x in teacher.features} == {*f.Role} - {f.Role.KEY, f.Role.LABEL}
     few = TeacherConfig(form="pfd", disabled_groups=FEW.disabled_groups)
-    training = source.read(dataclasses.replace(FEW, disabled_groups=FEW.disabled_groups[1:]), few)
+    training = _read_days(source, dataclasses.replace(FEW, disabled_groups=FEW.disabled_groups[1:]), few)
     (batch,) = training.train
     read = {*batch[QUERY], *batch[ROWS]} - {f.CLICKED, f.CONVERTED}
     assert read == {x.name for x in training.features}
@@ -275,13 +281,13 @@ def test_kept_rows_are_the_rows_for_the_next_who_reads_them(days, marketplace, t
     rows, patterns = days
     kept = RowSource(patterns, marketplace.transform, str(tmp_path))
     cut = kept.find_cut(0.66)
-    first = kept.read(FEW, since_ms=cut)
+    first = _read_days(kept, FEW, since_ms=cut)
     assert _summarize(first.train) == _expect(marketplace, rows[33:])
     assert _summarize(first.evaluation) == _expect(marketplace, rows[:9])
     for split in (TRAIN, EVAL):
         assert list(tmp_path.glob(f"{split}*"))
     teacher = dataclasses.replace(TEACHER, disabled_groups=("time", "history", "text"))
-    second = kept.read(teacher, until_ms=cut)
+    second = _read_days(kept, teacher, until_ms=cut)
     (batch,) = second.train
     assert _summarize([batch]) == _expect(marketplace, rows[:33])
     assert {*batch[QUERY], *batch[ROWS]} - {f.CLICKED, f.CONVERTED} == {x.name for x in second.features}
@@ -296,7 +302,7 @@ def test_rows_of_one_class_are_refused(days, marketplace, clicked):
     with pytest.raises(
         NoRowsError, match=rf"of 50 training rows {50 * clicked} are clicked.*negatives\.per_"
     ):
-        source.read(FEW)
+        _read_days(source, FEW)
 
 
 def test_one_day_cannot_be_cut_and_no_row_is_refused(days, marketplace, tmp_path):
@@ -309,4 +315,4 @@ def test_one_day_cannot_be_cut_and_no_row_is_refused(days, marketplace, tmp_path
         RowSource(empty, marketplace.transform)
     source = RowSource(patterns, marketplace.transform)
     with pytest.raises(NoRowsError, match="no training row"):
-        source.read(STUDENT, since_ms=MONDAY_MS + 4 * DAY_MS)
+        _read_days(source, STUDENT, since_ms=MONDAY_MS + 4 * DAY_MS)
