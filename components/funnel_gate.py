@@ -20,6 +20,7 @@ def FunnelGate(
     packages: InputArtifact[Model],
     retrieval: InputArtifact[GateReport],
     prerank: InputArtifact[GateReport],
+    rank: InputArtifact[GateReport],
     blessing: OutputArtifact[ModelBlessing],
     report: OutputArtifact[GateReport],
     code_fingerprint: Parameter[str],
@@ -30,11 +31,12 @@ def FunnelGate(
       packages: the candidate.
       retrieval: the checks of the retrieval stage.
       prerank: the checks of pre-ranking.
+      rank: the checks of ranking.
       blessing: `blessed` is 1 or 0, as TFX's Pusher reads it, and `CONTENT_PROPERTY` is what was judged.
       report: the checks of all stages.
       code_fingerprint: see `pipelines.code_fingerprint`.
     """
-    bless(packages, {"retrieval": retrieval, "prerank": prerank}, blessing, report)
+    bless(packages, {"retrieval": retrieval, "prerank": prerank, "rank": rank}, blessing, report)
 
 
 def bless(packages: Artifact, stages: Mapping[str, Artifact], blessing: Artifact, report: Artifact) -> None:

@@ -26,7 +26,7 @@ def describe_queries(metrics: Mapping[str, Any]) -> str:
 
 
 def describe_rows(metrics: Mapping[str, Any]) -> str:
-    """What the metrics of `PrerankEvaluator` are of."""
+    """What the metrics of `PrerankEvaluator` and `RankEvaluator` are of."""
     kind = "shown rows"
     if metrics["drawn_per_click"]:
         kind = f"rows, {metrics['drawn_per_click']} of them drawn for each click,"

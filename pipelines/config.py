@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from trainers.config import Fraction, Positive
 from trainers.losses.distillation_config import DistillationConfig, DistillationLossConfig
 from trainers.prerank.config import StudentConfig, TeacherConfig
+from trainers.ranking.config import RankerConfig
 from trainers.retrieval.config import ItemToItemConfig, RetrievalConfig
 
 
@@ -91,10 +92,11 @@ class GateConfig:
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # one-sided, of the paired bootstrap
     bootstrap_samples: Positive = 2000
     exclude_seen: bool = True  # rank without what the user clicked before
-    # Of pre-ranking: AUC on the shown rows
+    # Of pre-ranking and of ranking: AUC on the shown rows
     min_auc: Fraction = 0.55
-    control_tolerance: Annotated[float, Field(ge=0)] = 0.005  # it may lose against no teacher
-    live_auc_tolerance: Annotated[float, Field(ge=0)] = 0.01  # and against what is live
+    control_tolerance: Annotated[float, Field(ge=0)] = 0.005  # the student may lose against no teacher
+    prerank_tolerance: Annotated[float, Field(ge=0)] = 0.005  # the ranker against the student
+    live_auc_tolerance: Annotated[float, Field(ge=0)] = 0.01  # each against what is live
     max_calibration_error: Annotated[float, Field(gt=0)] = 0.5  # |mean prediction / mean label - 1|
 
 
@@ -113,6 +115,7 @@ class RunConfig:
     prerank: StudentConfig = dataclasses.field(default_factory=StudentConfig)
     prerank_teacher: TeacherConfig = dataclasses.field(default_factory=TeacherConfig)
     distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    ranking: RankerConfig = dataclasses.field(default_factory=RankerConfig)
     gates: GateConfig = dataclasses.field(default_factory=GateConfig)
 
 
@@ -127,6 +130,7 @@ for _section in (
     TeacherConfig,
     DistillationConfig,
     DistillationLossConfig,
+    RankerConfig,
     GateConfig,
 ):
     _section.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[union-attr]

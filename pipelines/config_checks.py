@@ -24,11 +24,11 @@ def check_config(source: str, config: RunConfig) -> None:
     schema = f.load_schema(source, f.ExampleType.IMPRESSION)
     served = {x.group for x in f.read_features(schema, *_SERVED)} | {CROSSES_GROUP}
     privileged = {x.group for x in f.read_features(schema, *_PRIVILEGED) if x.encodings}
-    for section in ("retrieval", "item_to_item", "prerank"):
+    for section in ("retrieval", "item_to_item", "prerank", "ranking"):
         _check_groups(source, section, getattr(config, section).disabled_groups, served)
     teacher = config.prerank_teacher
     _check_groups(source, "prerank_teacher", teacher.disabled_groups, served | privileged)
-    for section in ("prerank", "prerank_teacher"):
+    for section in ("prerank", "prerank_teacher", "ranking"):
         _check_sides(source, config, section)
     _check_teacher(source, config)
     before = {x.group for x in f.read_features(schema, f.Role.PRIVILEGED) if x.encodings}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from tfx.components import ExampleValidator, StatisticsGen, Trainer, Transform
@@ -20,11 +21,13 @@ from components.funnel_builder.component import FunnelBuilder
 from components.funnel_gate import FunnelGate
 from components.index_builder.component import IndexBuilder
 from components.live_model import LiveModel
-from components.prerank_evaluator.component import PrerankEvaluator
-from components.prerank_gate import PrerankGate, PrerankThresholds
+from components.prerank_evaluator import CONTROL, PrerankEvaluator
+from components.rank_evaluator import PRERANK, RankEvaluator
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_gate import RetrievalGate, RetrievalThresholds
 from components.run_report.component import RunReport
+from components.score_evaluation.checks import ScoreThresholds
+from components.score_gate import ScoreGate
 from components.version_pusher import VersionPusher
 from pipelines.code_fingerprint import compute_code_fingerprint as fingerprint
 from pipelines.config import RunConfig
@@ -123,13 +126,23 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         **prerank_configs,
         distillation_config=dataclasses.asdict(config.distillation),
     )
+    rank_trainer = _make_trainer(
+        "RankTrainer",
+        "trainers.ranking.runner",
+        transform,
+        base_model=prerank_teacher_trainer.outputs["model"],
+        ranker_config=dataclasses.asdict(config.ranking),
+        distillation_config=dataclasses.asdict(config.distillation),
+    )
     # What is pushed: the stages of one run, whole.
     funnel_builder = FunnelBuilder(
         retrieval_packages=index_builder.outputs["packages"],
         student=prerank_student_trainer.outputs["model"],
+        ranker=rank_trainer.outputs["model"],
         items=ingest.outputs["items"],
         schema=source,
-        depth=config.prerank.depth,
+        prerank_depth=config.prerank.depth,
+        rank_depth=config.ranking.depth,
         code_fingerprint=fingerprint("components.funnel_builder.component"),
     )
     live_model = LiveModel(
@@ -162,20 +175,35 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         live=live_model.outputs["live"],
         impressions=ingest.outputs["impressions"],
         schema=source,
-        code_fingerprint=fingerprint("components.prerank_evaluator.component"),
+        code_fingerprint=fingerprint("components.prerank_evaluator"),
     )
-    prerank_gate = PrerankGate(
-        packages=funnel_builder.outputs["packages"],
+    rank_evaluator = RankEvaluator(
+        ranker=rank_trainer.outputs["model"],
+        prerank_student=prerank_student_trainer.outputs["model"],
         live=live_model.outputs["live"],
-        evaluation=prerank_evaluator.outputs["evaluation"],
-        thresholds=json.dumps(dataclasses.asdict(_make_prerank_thresholds(config))),
-        code_fingerprint=fingerprint("components.prerank_gate"),
+        impressions=ingest.outputs["impressions"],
+        schema=source,
+        code_fingerprint=fingerprint("components.rank_evaluator"),
+    )
+    prerank_gate, rank_gate = (
+        ScoreGate(
+            packages=funnel_builder.outputs["packages"],
+            live=live_model.outputs["live"],
+            evaluation=evaluator.outputs["evaluation"],
+            thresholds=json.dumps(dataclasses.asdict(_make_score_thresholds(config, tolerances))),
+            code_fingerprint=fingerprint("components.score_gate"),
+        ).with_id(node_id)
+        for node_id, evaluator, tolerances in (
+            ("PrerankGate", prerank_evaluator, {CONTROL: config.gates.control_tolerance}),
+            ("RankGate", rank_evaluator, {PRERANK: config.gates.prerank_tolerance}),
+        )
     )
     # Pusher takes one blessing: the checks of all stages merge into it here.
     funnel_gate = FunnelGate(
         packages=funnel_builder.outputs["packages"],
         retrieval=retrieval_gate.outputs["report"],
         prerank=prerank_gate.outputs["report"],
+        rank=rank_gate.outputs["report"],
         code_fingerprint=fingerprint("components.funnel_gate"),
     )
     pusher = VersionPusher(
@@ -193,11 +221,13 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
         index_report=index_builder.outputs["report"],
         retrieval_evaluation=retrieval_evaluator.outputs["evaluation"],
         prerank_evaluation=prerank_evaluator.outputs["evaluation"],
+        rank_evaluation=rank_evaluator.outputs["evaluation"],
         retrieval_run=retrieval_trainer.outputs["model_run"],
         item_to_item_run=item_to_item_trainer.outputs["model_run"],
         prerank_teacher_run=prerank_teacher_trainer.outputs["model_run"],
         prerank_control_run=prerank_control_trainer.outputs["model_run"],
         prerank_student_run=prerank_student_trainer.outputs["model_run"],
+        rank_run=rank_trainer.outputs["model_run"],
         is_synthetic=events.manifest.synthetic,
         code_fingerprint=fingerprint("components.run_report.component"),
     )
@@ -218,12 +248,15 @@ def create_pipeline(events: EventLog, config: RunConfig, paths: RunPaths) -> Pip
             prerank_teacher_trainer,
             prerank_control_trainer,
             prerank_student_trainer,
+            rank_trainer,
             funnel_builder,
             live_model,
             retrieval_evaluator,
             retrieval_gate,
             prerank_evaluator,
             prerank_gate,
+            rank_evaluator,
+            rank_gate,
             funnel_gate,
             pusher,
             run_report,
@@ -244,9 +277,16 @@ def _make_retrieval_thresholds(config: RunConfig) -> RetrievalThresholds:
     )
 
 
-def _make_prerank_thresholds(config: RunConfig) -> PrerankThresholds:
-    names = (field.name for field in dataclasses.fields(PrerankThresholds))
-    return PrerankThresholds(**{name: getattr(config.gates, name) for name in names})
+def _make_score_thresholds(config: RunConfig, tolerances: Mapping[str, float]) -> ScoreThresholds:
+    gates = config.gates
+    return ScoreThresholds(
+        min_auc=gates.min_auc,
+        tolerances=tolerances,
+        live_auc_tolerance=gates.live_auc_tolerance,
+        max_calibration_error=gates.max_calibration_error,
+        confidence=gates.confidence,
+        bootstrap_samples=gates.bootstrap_samples,
+    )
 
 
 def _make_validation_nodes(kind: ExampleType, examples: BaseChannel, schema_file: Path) -> list[BaseNode]:

@@ -1,4 +1,4 @@
-"""Answers from a pushed version, in this process: what `winnow recommend`, `prerank` and `similar` call."""
+"""Answers from a pushed version, in this process: for `winnow recommend`, `prerank`, `rank`, `similar`."""
 
 import dataclasses
 import datetime as dt
@@ -14,7 +14,9 @@ from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the
 from components.event_ingest import tables
 from components.event_ingest.examples import encode_examples
 from components.flavours import find_live_version, live_folders
-from components.funnel_builder.prerank_package import CANDIDATES, PRERANK_EXAMPLES_SIGNATURE
+from components.funnel_builder.catalogue import CANDIDATES
+from components.funnel_builder.prerank_package import PRERANK_EXAMPLES_SIGNATURE
+from components.funnel_builder.rank_package import RANK_EXAMPLES_SIGNATURE
 from components.index_builder.package import EXCLUDE, RECOMMEND_EXAMPLES_SIGNATURE, SCORES, SIMILAR_SIGNATURE
 from schemas import features as f
 from sources.event_log import IMPRESSIONS_DIR, EventLog
@@ -101,16 +103,27 @@ class PushedVersion:
         return _read_answer(answer, k)
 
     def prerank(self, example: bytes, candidates: Sequence[str], k: int) -> list[RankedItem]:
-        """The k candidates most likely to be clicked; what the catalogue lacks is left out.
+        """The k candidates most likely to be clicked, by pre-ranking; what the catalogue lacks is left out.
 
         Raises:
           NothingPushedError: if the version is of before there was pre-ranking.
         """
-        if PRERANK_EXAMPLES_SIGNATURE not in self._model.signatures:
+        return self._order(PRERANK_EXAMPLES_SIGNATURE, example, candidates, k)
+
+    def rank(self, example: bytes, candidates: Sequence[str], k: int) -> list[RankedItem]:
+        """The same by ranking.
+
+        Raises:
+          NothingPushedError: if the version is of before there was ranking.
+        """
+        return self._order(RANK_EXAMPLES_SIGNATURE, example, candidates, k)
+
+    def _order(self, signature: str, example: bytes, candidates: Sequence[str], k: int) -> list[RankedItem]:
+        if signature not in self._model.signatures:
             raise NothingPushedError(
-                f"version {self.version} has no pre-ranking; `winnow run` pushes one that has"
+                f"version {self.version} has no signature {signature}; `winnow run` pushes one that has"
             )
-        answer = self._model.signatures[PRERANK_EXAMPLES_SIGNATURE](
+        answer = self._model.signatures[signature](
             **{EXAMPLES: tf.constant([example]), CANDIDATES: _row(candidates)}
         )
         columns = {name: values[0].numpy()[:k].tolist() for name, values in answer.items()}

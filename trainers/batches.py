@@ -1,5 +1,6 @@
 """Transformed examples to dense tensors, and to shuffled batches of them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -30,7 +31,14 @@ def make_dense_spec(feature: EncodedFeature) -> tf.TensorSpec:
 
 
 def make_shuffled_batches(
-    blocks: tf.data.Dataset, batch_size: int, cache_file: str, seed: int, *, block_size: int, buffer_size: int
+    blocks: tf.data.Dataset,
+    batch_size: int,
+    cache_file: str,
+    seed: int,
+    *,
+    block_size: int,
+    buffer_size: int,
+    length: Callable[[Any], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """Shuffled batches.
 
@@ -44,18 +52,33 @@ def make_shuffled_batches(
       seed: of the shuffle.
       block_size: examples of a block, about.
       buffer_size: examples permuted together.
+      length: of each example [n] of a block or buffer; where it is given, examples of like length share a
+        batch: those of a buffer are sorted, equals as they were shuffled, and its batches shuffled.
     """
     shuffled = blocks.cache(cache_file).shuffle(
         max(buffer_size // block_size, 1), seed=seed, reshuffle_each_iteration=True
     )
     buffers = shuffled.rebatch(buffer_size)
-    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
-    permuted = tf.data.Dataset.zip(buffers, seeds).map(_permute)
-    return permuted.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    permuted = tf.data.Dataset.zip(buffers, make_seeds(seed)).map(_permute)
+    if length is None:
+        return permuted.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    batches = permuted.map(lambda examples: _take(examples, tf.argsort(length(examples), stable=True)))
+    batches = batches.rebatch(batch_size).shuffle(
+        max(buffer_size // batch_size, 1), seed=seed, reshuffle_each_iteration=True
+    )
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def make_seeds(seed: int) -> tf.data.Dataset:
+    """Seeds [2] of stateless operations without end; others in each epoch, the same in each run."""
+    return tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
 
 
 def _permute(examples: Any, seed: tf.Tensor) -> Any:
     """The same examples in another order."""
     order = tf.range(tf.shape(tf.nest.flatten(examples)[0])[0])
-    order = tf.random.experimental.stateless_shuffle(order, seed)
+    return _take(examples, tf.random.experimental.stateless_shuffle(order, seed))
+
+
+def _take(examples: Any, order: tf.Tensor) -> Any:
     return tf.nest.map_structure(lambda values: tf.gather(values, order), examples)

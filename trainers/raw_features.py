@@ -15,6 +15,7 @@ from trainers.preprocessing import EncodedFeature
 
 EXAMPLES = "examples"  # the input of signatures that take serialized tf.Examples
 EXTRA_DIR = "assets.extra"
+SCORE_SIGNATURE = "score_examples"  # of what scores pairs, whatever the stage
 _TYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOAT: tf.float32}
 
 

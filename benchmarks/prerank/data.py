@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from benchmarks.prepared_examples import PreparedExamples
-from components.prerank_evaluator.metrics import compute_auc, compute_gauc
+from components.score_evaluation.metrics import compute_auc, compute_gauc
 from schemas import features as f
 from sources.event_log import ORACLE_DIR, EventLog
 from trainers.prerank.config import ScorerConfig

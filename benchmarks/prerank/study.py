@@ -13,9 +13,9 @@ from benchmarks.results import ResultStore
 
 if TYPE_CHECKING:
     from benchmarks.prerank.data import StudyData
-    from trainers.prerank.teaching import FrozenTeacher
     from trainers.scorers.data import TrainingData
     from trainers.scorers.fitting import TrainingResult
+    from trainers.scorers.teaching import FrozenTeacher
 
 ROWS_FILE = "rows_file"
 MODULES = ("benchmarks.prerank.data", "trainers.prerank.train")
@@ -191,8 +191,8 @@ def _train(
 def _load_teacher(data: "StudyData", spec: ScorerSpec, weights: Path, seed: int) -> "FrozenTeacher":
     """A teacher that an earlier row of the table trained."""
     from trainers.prerank.teachers import build_teacher
-    from trainers.prerank.teaching import freeze
     from trainers.scorers.data import flatten
+    from trainers.scorers.teaching import freeze
 
     config = _reseed(spec.teacher, seed)
     training = data.read(spec.days, config, leaks=spec.leaks)

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.prerank.models import CONTROL, TEACHER, ScorerSpec
 from benchmarks.prerank.study import ROWS_FILE, Measured
-from components.prerank_evaluator.metrics import bootstrap_auc_difference
+from components.score_evaluation.metrics import bootstrap_auc_difference
 
 CONFIDENCE = 0.95
 _SAMPLES = 500  # of a bootstrap; each is an AUC of every seed

@@ -1,39 +1,55 @@
-"""Builds what is pushed of a retrieval model's packages and a pre-ranking student."""
+"""Builds what is pushed of a retrieval model's packages, a pre-ranking student and a ranker."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the op of the scann flavour)
 
 from components.flavours import BRUTE_FORCE, FLAVOURS, package_dir
-from components.funnel_builder.prerank_package import FunnelPackage
-from components.index_builder.build import IDS_FILE, embed_items
+from components.funnel_builder.catalogue import Catalogue
+from components.funnel_builder.prerank_package import PrerankStage
+from components.funnel_builder.rank_package import RankStage
+from components.index_builder.build import IDS_FILE, embed_items, read_items
 from components.index_builder.package import load_package
 from components.privileged_check import find_privileged_inputs
 from trainers.prerank.export import ITEM_SIGNATURE
+from trainers.ranking.export import ITEMS_SIGNATURE
 from trainers.raw_features import EXTRA_DIR
+
+
+@dataclasses.dataclass(frozen=True)
+class FunnelDepths:
+    """Items that each stage returns at most."""
+
+    prerank: int
+    rank: int
 
 
 def build_funnel(
     retrieval_dir: str,
     student_dir: str,
+    ranker_dir: str,
     item_patterns: Sequence[str],
     funnel_dir: str,
-    depth: int,
+    depths: FunnelDepths,
     privileged_names: Collection[str],
 ) -> None:
-    """Writes a package of both stages for every flavour, or nothing.
+    """Writes a package of all stages for every flavour, or nothing.
 
     Args:
       retrieval_dir: the packages of the retrieval model, see `package_dir`.
       student_dir: the student's SavedModel.
+      ranker_dir: the ranker's.
       item_patterns: raw item examples: the whole catalogue, the same as the packages'.
       funnel_dir: gets the packages, see `package_dir`.
-      depth: items that pre-ranking returns at most.
+      depths: items that each stage returns at most.
       privileged_names: the raw features that nothing served may read.
 
     Raises:
@@ -41,9 +57,11 @@ def build_funnel(
         the student gives vectors that are not finite, or a signature reads a privileged feature.
     """
     exact_dir = package_dir(retrieval_dir, BRUTE_FORCE)
-    check_transform_assets(exact_dir, student_dir)
-    student = load_package(student_dir)
+    check_transform_assets(exact_dir, student_dir, "pre-ranking student")
+    check_transform_assets(exact_dir, ranker_dir, "ranker")
+    student, ranker = load_package(student_dir), load_package(ranker_dir)
     item_ids, vectors = embed_items(student, ITEM_SIGNATURE, item_patterns)
+    _, item_features = read_items(ranker, ITEMS_SIGNATURE, item_patterns)
     ids_file = os.path.join(exact_dir, "assets", IDS_FILE)
     check_catalogue(ids_file, item_ids)
     with contextlib.ExitStack() as on_failure:
@@ -52,15 +70,31 @@ def build_funnel(
             on_failure.callback(shutil.rmtree, package_dir(funnel_dir, flavour), ignore_errors=True)
         for flavour in FLAVOURS:
             source, target = package_dir(retrieval_dir, flavour), package_dir(funnel_dir, flavour)
-            package = FunnelPackage(load_package(source), student, item_ids, vectors, depth, ids_file)
-            package.save(target)
+            catalogue = Catalogue(item_ids, ids_file)
+            stages = (
+                load_package(source),
+                PrerankStage(student, catalogue, vectors, depths.prerank),
+                RankStage(ranker, catalogue, item_features, depths.rank),
+            )
+            _save(stages, target)
             # What a warm start needs travels with what is pushed.
             shutil.copytree(os.path.join(source, EXTRA_DIR), os.path.join(target, EXTRA_DIR))
             check_privileged(target, privileged_names)
         on_failure.pop_all()
 
 
-def check_transform_assets(retrieval_dir: str, student_dir: str) -> None:
+def _save(stages: Sequence[Any], path: str) -> None:
+    """Writes the signatures of all stages as one SavedModel; those of a loaded package are as they were."""
+    package = tf.Module()
+    package.stages = stages
+    signatures: dict[str, Any] = {}
+    for stage in stages:
+        signatures |= stage.signatures() if callable(stage.signatures) else stage.signatures
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    tf.saved_model.save(package, path, signatures=signatures, options=options)
+
+
+def check_transform_assets(retrieval_dir: str, model_dir: str, model: str) -> None:
     """Compares the vocabularies of two SavedModels, which each carries of its Transform graph.
 
     Each model reads ids with its own and would answer without a fault; but the two would be of different
@@ -68,12 +102,13 @@ def check_transform_assets(retrieval_dir: str, student_dir: str) -> None:
 
     Args:
       retrieval_dir: a package; its list of items is left out.
-      student_dir: the student's SavedModel.
+      model_dir: another model's SavedModel.
+      model: what it is called.
 
     Raises:
       ValueError: naming the first file that one lacks or that differs.
     """
-    own, other = Path(retrieval_dir, "assets"), Path(student_dir, "assets")
+    own, other = Path(retrieval_dir, "assets"), Path(model_dir, "assets")
     names = {path.name for folder in (own, other) for path in folder.glob("*")} - {IDS_FILE}
     for name in sorted(names):
         pair = own / name, other / name
@@ -81,7 +116,7 @@ def check_transform_assets(retrieval_dir: str, student_dir: str) -> None:
         if missing or pair[0].read_bytes() != pair[1].read_bytes():
             problem = f"{missing[0]} is missing" if missing else f"{pair[1]} differs from {pair[0]}"
             raise ValueError(
-                "the retrieval model and the pre-ranking student come of different Transform graphs: "
+                f"the retrieval model and the {model} come of different Transform graphs: "
                 f"{problem}. Expected two models of one run; train both on one Transform graph."
             )
 

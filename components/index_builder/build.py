@@ -136,15 +136,34 @@ def embed_items(towers: Any, signature: str, patterns: Sequence[str]) -> tuple[n
     Raises:
       ValueError: if there is no item, or a vector is not finite.
     """
-    parts = [towers.signatures[signature](examples=x) for x in read_records(patterns, _BATCH)]
+    ids, columns = read_items(towers, signature, patterns)
+    _check_finite(columns[export.VECTORS], signature)
+    return ids, columns[export.VECTORS]
+
+
+def read_items(
+    model: Any, signature: str, patterns: Sequence[str]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What a signature gives of the catalogue.
+
+    Args:
+      model: a SavedModel, loaded.
+      signature: takes serialized items; gives `schemas.features.ITEM_ID` and other columns.
+      patterns: raw item examples.
+
+    Returns:
+      the ids [N], each once, and the other columns [N, ...] by name, in the order of the ids.
+
+    Raises:
+      ValueError: if there is no item.
+    """
+    parts = [model.signatures[signature](examples=x) for x in read_records(patterns, _BATCH)]
     if not parts:
         raise ValueError(f"the item catalogue is empty: {', '.join(patterns)}")
-    ids = np.concatenate([part[f.ITEM_ID].numpy() for part in parts])
-    vectors = np.concatenate([part[export.VECTORS].numpy() for part in parts])
-    _check_finite(vectors, signature)
+    columns = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
     # One order whatever the files': rows of equal score then rank alike in every build.
-    ids, first = np.unique(ids, return_index=True)
-    return ids, vectors[first]
+    ids, first = np.unique(columns.pop(f.ITEM_ID), return_index=True)
+    return ids, {name: values[first] for name, values in columns.items()}
 
 
 def _embed_queries(towers: Any, patterns: Sequence[str], count: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from trainers.retrieval import selection as retrieval_selection
-from trainers.scorers import selection as prerank_selection
+from trainers.scorers import selection as scorer_selection
 
 Curve = dict[int, float]  # by epoch, from 0, in order
 Curves = dict[str, Curve]  # by the names that Keras' history has: "loss", "val_recall"
@@ -40,8 +40,8 @@ class Stage:
 
 # "loss" of the two towers is the last batch's.
 RETRIEVAL = Stage("mean_loss", retrieval_selection.METRIC, "recall", max)
-PRERANK = Stage("loss", prerank_selection.METRIC, "log loss", min)
-PRERANK_AUC = prerank_selection.AUC
+SCORER = Stage("loss", scorer_selection.METRIC, "log loss", min)
+SCORER_AUC = scorer_selection.AUC
 
 
 def read_curves(model_run_dir: str) -> Curves:

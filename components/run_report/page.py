@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from components.report_text import describe_check, describe_pairs, describe_queries, describe_rows
-from components.run_report.curves import PRERANK, PRERANK_AUC, RETRIEVAL, Curves, Stage
+from components.run_report.curves import RETRIEVAL, SCORER, SCORER_AUC, Curves, Stage
 from components.run_report.elements import Cell, make_element, make_number, make_page, make_table
 from components.run_report.plots import draw_comparison, draw_training
 
@@ -23,8 +23,10 @@ class RunFacts:
       not_pushed_reason: why, where nothing was; see `version_pusher.REASON_PROPERTY`.
       retrieval_curves: by trainer.
       prerank_curves: by trainer.
+      rank_curves: of the ranker's trainer.
       retrieval: the metrics of `RetrievalEvaluator`.
       prerank: those of `PrerankEvaluator`.
+      rank: those of `RankEvaluator`.
       index: the report of `IndexBuilder`.
       is_synthetic: whether the events are simulated.
     """
@@ -34,8 +36,10 @@ class RunFacts:
     not_pushed_reason: str
     retrieval_curves: Mapping[str, Curves]
     prerank_curves: Mapping[str, Curves]
+    rank_curves: Curves
     retrieval: Mapping[str, Any]
     prerank: Mapping[str, Any]
+    rank: Mapping[str, Any]
     index: Mapping[str, Any]
     is_synthetic: bool
 
@@ -49,7 +53,8 @@ def render_page(facts: RunFacts) -> str:
         *_render_verdict(facts),
         *_render_curves(facts),
         *_render_retrieval(facts.retrieval),
-        *_render_prerank(facts.prerank),
+        *_render_scores("Pre-ranking", facts.prerank),
+        *_render_scores("Ranking", facts.rank),
         *_render_index(facts.index),
     ]
     return make_page(_TITLE, parts)
@@ -103,12 +108,13 @@ def _render_curves(facts: RunFacts) -> Iterator[str]:
     yield '<div class="plots">'
     for title, stage, trainers in (
         ("Retrieval", RETRIEVAL, facts.retrieval_curves),
-        ("Pre-ranking", PRERANK, facts.prerank_curves),
+        ("Pre-ranking", SCORER, facts.prerank_curves),
+        ("Ranking", SCORER, {"ranker": facts.rank_curves}),
     ):
         for name, curves in trainers.items():
             drawn = draw_training(stage, curves)
             yield _render_plot(f"{title}: {name}", _describe_kept(stage, curves), drawn)
-    drawn = draw_comparison(PRERANK_AUC, "AUC", PRERANK, facts.prerank_curves)
+    drawn = draw_comparison(SCORER_AUC, "AUC", SCORER, facts.prerank_curves)
     yield _render_plot("Pre-ranking: side by side", "AUC of the click", drawn)
     yield "</div>"
 
@@ -137,8 +143,8 @@ def _render_retrieval(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield from _render_models(pairs["models"])
 
 
-def _render_prerank(metrics: Mapping[str, Any]) -> Iterator[str]:
-    yield make_element("h2", "Pre-ranking on the test split")
+def _render_scores(stage: str, metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield make_element("h2", f"{stage} on the test split")
     yield make_element("p", f"Chance of a click: {describe_rows(metrics)}.", "dim")
     yield from _render_models(metrics["models"])
     if metrics["converted"]:

@@ -1,7 +1,8 @@
-"""`winnow recommend`, `winnow prerank` and `winnow similar`: answers from the pushed version."""
+"""`winnow recommend`, `prerank`, `rank` and `similar`: answers from the pushed version."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from pipelines.commands.console import JsonOption
 from pipelines.commands.run import DEFAULT_ROOT, RootOption
 
 if TYPE_CHECKING:
-    from serving.pushed_version import PushedVersion, UserState
+    from serving.pushed_version import PushedVersion, RankedItem, UserState
     from sources.event_log import EventLog
 
 MAX_COUNT = 500
@@ -57,16 +58,19 @@ def recommend(
     _print_items(log, scores, title, {**answer, "version": pushed.version}, as_json)
 
 
+ItemsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--item",
+        help="A candidate's id; may repeat. Without: what the stages before it find.",
+        callback=_check_id,
+    ),
+]
+
+
 def prerank(
     user: UserOption,
-    item: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--item",
-            help="A candidate's id; may repeat. Without: what `recommend` finds.",
-            callback=_check_id,
-        ),
-    ] = None,
+    item: ItemsOption = None,
     k: Annotated[
         int,
         typer.Option("--k", min=1, max=MAX_COUNT, help="How many items; no more than prerank.depth (200)."),
@@ -78,27 +82,39 @@ def prerank(
     """Candidates in the order of pre-ranking, the funnel's second stage: by the probability of a click."""
     log, pushed = _open(root, flavour)
     from components.funnel_builder.prerank_package import MAX_CANDIDATES
-    from serving.pushed_version import NothingPushedError
 
     state = _read_user(log, user)
-    candidates = list(dict.fromkeys(item or ()))
-    if len(candidates) > MAX_CANDIDATES:
-        raise typer.BadParameter(
-            f"{len(candidates):,} candidates, expected {MAX_CANDIDATES:,} at most", param_hint="--item"
-        )
-    candidates = candidates or [x.item_id for x in pushed.recommend(state.example, [], MAX_COUNT)]
-    try:
+    with _pushed_before():
+        candidates = _check_candidates(item, MAX_CANDIDATES) or _retrieve(pushed, state)
         items = pushed.prerank(state.example, candidates, k)
-    except NothingPushedError as error:
-        raise SystemExit(f"winnow: {error}") from error
-    if not items:
-        raise typer.BadParameter(
-            f"none of the items is in the catalogue of version {pushed.version}", param_hint="--item"
-        )
-    title = f"Of {len(candidates)} candidates for {user}; version {pushed.version}"
-    answer = {"user": user, "known": state.is_known, "candidates": len(candidates)}
-    probabilities = {x.item_id: x.probabilities for x in items}
-    _print_items(log, probabilities, title, {**answer, "version": pushed.version}, as_json)
+    _print_order(log, pushed, user, state, len(candidates), items, as_json)
+
+
+def rank(
+    user: UserOption,
+    item: ItemsOption = None,
+    k: Annotated[
+        int,
+        typer.Option("--k", min=1, max=MAX_COUNT, help="How many items; no more than ranking.depth (50)."),
+    ] = 10,
+    root: RootOption = DEFAULT_ROOT,
+    flavour: FlavourOption = "brute_force",
+    as_json: JsonOption = False,
+) -> None:
+    """Candidates in the order of ranking, the funnel's third stage: by the probability of a click."""
+    log, pushed = _open(root, flavour)
+    from components.funnel_builder.rank_package import MAX_CANDIDATES
+
+    state = _read_user(log, user)
+
+    def find_candidates() -> list[str]:
+        found = pushed.prerank(state.example, _retrieve(pushed, state), MAX_COUNT)
+        return [x.item_id for x in found]
+
+    with _pushed_before():
+        candidates = _check_candidates(item, MAX_CANDIDATES) or find_candidates()
+        items = pushed.rank(state.example, candidates, k)
+    _print_order(log, pushed, user, state, len(candidates), items, as_json)
 
 
 def similar(
@@ -149,6 +165,52 @@ def _read_user(log: "EventLog", user: str) -> "UserState":
     if not state.is_known:
         typer.echo(f"winnow: {user} is not in {log.users_path}; answering for a new user", err=True)
     return state
+
+
+def _check_candidates(items: Sequence[str] | None, most: int) -> list[str]:
+    """The candidates, each once."""
+    candidates = list(dict.fromkeys(items or ()))
+    if len(candidates) > most:
+        raise typer.BadParameter(
+            f"{len(candidates):,} candidates, expected {most:,} at most", param_hint="--item"
+        )
+    return candidates
+
+
+def _retrieve(pushed: "PushedVersion", state: "UserState") -> list[str]:
+    """What the first stage finds."""
+    return [x.item_id for x in pushed.recommend(state.example, [], MAX_COUNT)]
+
+
+@contextmanager
+def _pushed_before() -> Iterator[None]:
+    """Ends the command in a line where the live version lacks the stage."""
+    from serving.pushed_version import NothingPushedError
+
+    try:
+        yield
+    except NothingPushedError as error:
+        raise SystemExit(f"winnow: {error}") from error
+
+
+def _print_order(
+    log: "EventLog",
+    pushed: "PushedVersion",
+    user: str,
+    state: "UserState",
+    num_candidates: int,
+    items: Sequence["RankedItem"],
+    as_json: bool,
+) -> None:
+    """Prints candidates in a stage's order."""
+    if not items:
+        raise typer.BadParameter(
+            f"none of the items is in the catalogue of version {pushed.version}", param_hint="--item"
+        )
+    title = f"Of {num_candidates} candidates for {user}; version {pushed.version}"
+    answer = {"user": user, "known": state.is_known, "candidates": num_candidates}
+    probabilities = {x.item_id: x.probabilities for x in items}
+    _print_items(log, probabilities, title, {**answer, "version": pushed.version}, as_json)
 
 
 def _print_items(

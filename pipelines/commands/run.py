@@ -149,9 +149,9 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
     """What the run came to, from ML Metadata."""
     from components.flavours import find_live_version
     from components.gates import REPORT_FILE
-    from components.prerank_evaluator.evaluate import METRICS_FILE as PRERANK_METRICS_FILE
     from components.retrieval_evaluator.evaluate import METRICS_FILE
     from components.run_report.component import PAGE_FILE
+    from components.score_evaluation.evaluate import METRICS_FILE as SCORE_METRICS_FILE
 
     gate = metadata.read_output("FunnelGate", "report", REPORT_FILE)
     pushed = metadata.outputs("Pusher").get("pushed_model")
@@ -170,7 +170,8 @@ def _read_result(metadata: "RunMetadata", paths: "RunPaths") -> dict[str, Any]:
         "root": str(paths.root),
         "checks": gate["checks"] if gate else [],
         "metrics": metadata.read_output("RetrievalEvaluator", "evaluation", METRICS_FILE),
-        "prerank_metrics": metadata.read_output("PrerankEvaluator", "evaluation", PRERANK_METRICS_FILE),
+        "prerank_metrics": metadata.read_output("PrerankEvaluator", "evaluation", SCORE_METRICS_FILE),
+        "rank_metrics": metadata.read_output("RankEvaluator", "evaluation", SCORE_METRICS_FILE),
         "report": str(Path(page.uri, PAGE_FILE)) if page else None,
     }
 

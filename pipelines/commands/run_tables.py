@@ -9,15 +9,16 @@ from rich.table import Table
 from components.report_text import describe_check, describe_pairs, describe_queries, describe_rows
 
 _RETRIEVAL_COLUMNS = ("recall_10", "recall_100", "recall_500", "ndcg_10", "mrr")
-_PRERANK_COLUMNS = ("auc", "gauc", "log_loss", "calibration")
+_SCORE_COLUMNS = ("auc", "gauc", "log_loss", "calibration")
 
 
 def make_tables(result: Mapping[str, Any]) -> Iterator[Table]:
     """The tables of a run's result; none of a stage that has not run."""
     if result["metrics"]:
         yield from _make_retrieval_tables(result["metrics"])
-    if result["prerank_metrics"]:
-        yield from _make_prerank_tables(result["prerank_metrics"])
+    for stage, metrics in (("Pre-ranking", result["prerank_metrics"]), ("Ranking", result["rank_metrics"])):
+        if metrics:
+            yield from _make_score_tables(stage, metrics)
     if result["checks"]:
         yield _make_gates_table(result["checks"])
 
@@ -33,15 +34,15 @@ def _make_retrieval_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
         yield _make_metrics_table(title, "users", _RETRIEVAL_COLUMNS, _take_all(pairs["models"]))
 
 
-def _make_prerank_tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+def _make_score_tables(stage: str, metrics: Mapping[str, Any]) -> Iterator[Table]:
     """Of the first model, the candidate, by slice too."""
-    title = f"Pre-ranking: {describe_rows(metrics)}"
+    title = f"{stage}: {describe_rows(metrics)}"
     (candidate, slices), *others = metrics["models"].items()
     rows = [(candidate, part, row) for part, row in slices.items()]
-    yield _make_metrics_table(title, "rows", _PRERANK_COLUMNS, rows + _take_all(dict(others)))
+    yield _make_metrics_table(title, "rows", _SCORE_COLUMNS, rows + _take_all(dict(others)))
     if metrics["converted"]:
         title = "Conversions of the clicked rows"
-        yield _make_metrics_table(title, "rows", _PRERANK_COLUMNS, _take_all(metrics["converted"]))
+        yield _make_metrics_table(title, "rows", _SCORE_COLUMNS, _take_all(metrics["converted"]))
 
 
 def _take_all(models: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:

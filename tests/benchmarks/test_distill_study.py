@@ -26,7 +26,7 @@ from benchmarks.prerank.plot import save_plot
 from benchmarks.prerank.report import describe_findings, print_report
 from benchmarks.prerank.study import ROWS_FILE, Measured, Study, run_study
 from benchmarks.prerank.summary import summarize
-from components.prerank_evaluator.metrics import compute_auc
+from components.score_evaluation.metrics import compute_auc
 from pipelines.config import ConfigError
 from sources.marketplace import MarketplaceConfig, simulate
 from trainers.losses.distillation_config import DistillationConfig

@@ -18,9 +18,11 @@ item_to_item: {patience_epochs: 4, embedding_dim: 16, batch_size: 64, num_unifor
 index: {depth: 200}
 prerank: {max_epochs: 3, embedding_dim: 16, output_dim: 16, batch_size: 256}
 prerank_teacher: {embedding_dim: 16, output_dim: 16, deep_dims: [32, 16], batch_size: 256}
+ranking: {max_epochs: 2, embedding_dim: 8, units: 8, attention_dims: [8], head_dims: [16], batch_size: 256}
 # Repeated clicks are queries too: a world this small has few others.
 gates: {min_recall_100: 0.01, live_tolerance: 0.2, bootstrap_samples: 200, exclude_seen: false,
-  item_to_item_tolerance: 0.2, min_auc: 0.51, control_tolerance: 0.05, live_auc_tolerance: 0.1}
+  item_to_item_tolerance: 0.2, min_auc: 0.51, control_tolerance: 0.05, live_auc_tolerance: 0.1,
+  prerank_tolerance: 0.1}
 """
 # Unused names whose presence changes the syntax tree and nothing else.
 EDIT = "\n\n_EDITED = 1\n"

@@ -7,11 +7,11 @@ for the derivatives of σ and tanh.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import tensorflow as tf
 
-Update = Literal["gru", "agru", "augru", "augru_official"]
+from trainers.layers.forms import Update
 
 
 class GatedRecurrence(tf.keras.layers.Layer):

@@ -1,13 +1,12 @@
 """How much each event of a history says of a candidate."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import tensorflow as tf
 
+from trainers.layers.forms import AttentionForm
 from trainers.layers.masking import masked_softmax
-
-AttentionForm = Literal["bilinear", "inner_product", "mlp"]
 
 
 class HistoryAttention(tf.keras.layers.Layer):

@@ -1,13 +1,13 @@
 """What of a user's interests leads to a candidate, and how it got there."""
 
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import tensorflow as tf
 
+from trainers.layers.forms import AttentionForm, Evolution
 from trainers.layers.gated_recurrence import GatedRecurrence
-from trainers.layers.history_attention import AttentionForm, HistoryAttention
-
-Evolution = Literal["gru", "aigru", "agru", "augru", "augru_official"]
+from trainers.layers.history_attention import HistoryAttention
 
 
 class InterestEvolution(tf.keras.layers.Layer):
@@ -23,16 +23,25 @@ class InterestEvolution(tf.keras.layers.Layer):
       units: of the second GRU.
       evolution: see above.
       attention: form of a_t, see `HistoryAttention`.
+      attention_dims: of its MLP.
     """
 
-    def __init__(self, units: int, evolution: Evolution, attention: AttentionForm, **kwargs: Any):
+    def __init__(
+        self,
+        units: int,
+        evolution: Evolution,
+        attention: AttentionForm,
+        attention_dims: Sequence[int] = (80, 40),
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if evolution not in get_args(Evolution):
             raise ValueError(f"evolution {evolution!r}, expected one of {', '.join(get_args(Evolution))}")
         self.units = units
         self.evolution = evolution
         self.attention = attention
-        self._attention = HistoryAttention(attention, name="attention")
+        self.attention_dims = tuple(attention_dims)
+        self._attention = HistoryAttention(attention, attention_dims, name="attention")
         self._recurrence = GatedRecurrence(
             units, "gru" if evolution == "aigru" else evolution, name="recurrence"
         )
@@ -67,4 +76,5 @@ class InterestEvolution(tf.keras.layers.Layer):
             "units": self.units,
             "evolution": self.evolution,
             "attention": self.attention,
+            "attention_dims": self.attention_dims,
         }

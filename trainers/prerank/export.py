@@ -12,12 +12,11 @@ from trainers.batches import make_dense_spec
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank.model import TwoTowerStudent
 from trainers.prerank.teachers import Teacher
-from trainers.prerank.teaching import FrozenTeacher, TeacherError
-from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, ServedModel, unpad
+from trainers.raw_features import EXAMPLES, EXTRA_DIR, SCORE_SIGNATURE, RawFeatures, ServedModel, unpad
 from trainers.scorers.data import REQUEST
 from trainers.scorers.scores import Scores
+from trainers.scorers.teaching import FrozenTeacher, TeacherError
 
-SCORE_SIGNATURE = "score_examples"
 USER_SIGNATURE = "user_vector"
 USER_RAW_SIGNATURE = "user_vector_raw"
 ITEM_SIGNATURE = "item_vector"

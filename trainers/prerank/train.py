@@ -1,6 +1,5 @@
 """Training of the scorers, in a fixed order: data, model, optimiser, loop."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +13,10 @@ from trainers.prerank.config import ScorerConfig, StudentConfig, TeacherConfig
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.model import TwoTowerStudent
 from trainers.prerank.teachers import Teacher, build_teacher
-from trainers.prerank.teaching import FrozenTeacher, freeze
-from trainers.scorers.data import TrainingData, keep_features
+from trainers.scorers.data import TrainingData
 from trainers.scorers.fitting import TrainingResult, count_steps, fit
 from trainers.scorers.learning import Distillation, ScorerTraining
+from trainers.scorers.teaching import FrozenTeacher, freeze, teach
 
 USER_TABLE = f"{f.USER_ID}_index"
 
@@ -72,14 +71,10 @@ def train_student(
       TeacherError: if the teacher does not fit the student.
     """
     tf.keras.utils.set_random_seed(config.seed)
-    teacher.check(config, training.features)
-    names = [x.name for x in select_features(training.features, config)]
-    rows = training.train.map(
-        lambda batch: keep_features(teacher.add_scores(batch), names), num_parallel_calls=tf.data.AUTOTUNE
-    )
+    training_rows = teach(training, teacher, config.tasks, select_features(training.features, config))
     student = _build_student(config, training)
     model = Distillation(student, distillation, soft_on_every_row=teacher.knows_every_row(training.features))
-    return fit(model, config, dataclasses.replace(training, train=rows), log_dir)
+    return fit(model, config, training_rows, log_dir)
 
 
 def train_jointly(
@@ -105,7 +100,7 @@ def train_jointly(
     tf.keras.utils.set_random_seed(config.seed)
     teacher = build_teacher(training.features, teacher_config, _rates(teacher_config, training))
     frozen = freeze(teacher, until_ms=0)
-    frozen.check(config, training.features)
+    frozen.check(config.tasks, select_features(training.features, config))
     tables = _share_tables(teacher, config, teacher_config, distillation, training.features)
     warm_up_steps = int(distillation.warm_up_fraction * count_steps(config, training))
     model = Distillation(

@@ -1,7 +1,7 @@
 """Transformed rows to batches of requests: a query once, its shown items beside it; see `rows` for which."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -109,11 +109,21 @@ def _group(keys: tf.Tensor, list_size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Te
 
 
 def make_training_batches(
-    requests: tf.data.Dataset, num_requests: int, cache_file: str, seed: int
+    requests: tf.data.Dataset,
+    num_requests: int,
+    cache_file: str,
+    seed: int,
+    length: Callable[[Batch], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """Shuffled batches of requests, see `make_shuffled_batches`."""
     return make_shuffled_batches(
-        requests, num_requests, cache_file, seed, block_size=1024, buffer_size=_SHUFFLE_REQUESTS
+        requests,
+        num_requests,
+        cache_file,
+        seed,
+        block_size=1024,
+        buffer_size=_SHUFFLE_REQUESTS,
+        length=length,
     )
 
 

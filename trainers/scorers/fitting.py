@@ -4,6 +4,7 @@ import dataclasses
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -43,7 +44,11 @@ def _count_requests(config: FittingConfig, training: TrainingData) -> int:
 
 
 def fit(
-    model: ScorerTraining, config: FittingConfig, training: TrainingData, log_dir: str | None
+    model: ScorerTraining,
+    config: FittingConfig,
+    training: TrainingData,
+    log_dir: str | None,
+    make_batches: Callable[[tf.data.Dataset, int, str, int], tf.data.Dataset] = data.make_training_batches,
 ) -> TrainingResult:
     """Trains a model and gives its scorer the weights of the best epoch.
 
@@ -52,6 +57,7 @@ def fit(
       config: batches, optimiser and when to stop.
       training: the rows.
       log_dir: for TensorBoard; None logs nothing.
+      make_batches: of requests, how many, a file to keep them in and a seed; see `make_training_batches`.
     """
     steps = count_steps(config, training)
     model.compile(
@@ -62,9 +68,10 @@ def fit(
     )
     with tempfile.TemporaryDirectory() as cache:
         # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
-        model.compute_batch_loss(data.flatten(next(iter(training.train))))
+        kept = os.path.join(cache, "first")
+        model.compute_batch_loss(data.flatten(next(iter(make_batches(training.train.take(1), 64, kept, 0)))))
         model.optimizer.build(model.trainable_variables)  # a step that makes variables is traced twice
-        batches = data.make_training_batches(
+        batches = make_batches(
             training.train, _count_requests(config, training), os.path.join(cache, "train"), config.seed
         )
         selection = Selection(

@@ -47,7 +47,8 @@ class ScorerTraining(tf.keras.Model):
 
     def compute_batch_loss(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The mean loss over a batch's rows, dropout on."""
-        return _compute_label_loss(inputs, self.scorer(inputs, training=True).logits)
+        logits = self.scorer(inputs, training=True).logits
+        return _compute_label_loss(inputs, logits) + sum(self.scorer.losses)
 
 
 class Distillation(ScorerTraining):
@@ -76,7 +77,7 @@ class Distillation(ScorerTraining):
         self._soft_on_every_row = soft_on_every_row
         self._warm_up_steps = warm_up_steps
         self._forms = build_losses(config.losses)
-        self._shares = self._find_shares(config, student.num_tasks)
+        self._shares = self._find_shares(config, len(student.config.tasks))
 
     def _find_shares(self, config: DistillationConfig, num_tasks: int) -> Sequence[float]:
         """[K] the share of λ that each task's labels give up: nothing where no form teaches the task."""
@@ -108,9 +109,10 @@ class Distillation(ScorerTraining):
         hard = compute_hard_loss(
             scores.logits, labels, mask, [1.0 - weight * share for share in self._shares]
         )
+        loss = hard + weight * soft + sum(self.scorer.losses)
         if self.teacher is None:
-            return hard + weight * soft
-        return hard + weight * soft + _compute_label_loss(inputs, taught.logits)
+            return loss
+        return loss + _compute_label_loss(inputs, taught.logits) + sum(self.teacher.losses)
 
 
 def _compute_label_loss(inputs: Mapping[str, tf.Tensor], logits: tf.Tensor) -> tf.Tensor:

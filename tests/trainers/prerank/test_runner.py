@@ -14,10 +14,10 @@ from schemas import features as f
 from trainers.losses.distillation_config import DistillationConfig
 from trainers.prerank import export, runner, train
 from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
-from trainers.prerank.teaching import TeacherError
 from trainers.raw_features import EXTRA_DIR
 from trainers.scorers.data import TIME, flatten
 from trainers.scorers.rows import EVAL, TRAIN, RowSource
+from trainers.scorers.teaching import TeacherError
 
 pytestmark = pytest.mark.slow
 

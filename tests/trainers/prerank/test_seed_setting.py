@@ -35,10 +35,10 @@ from trainers.losses.distillation_config import DistillationConfig
 from trainers.prerank import train
 from trainers.prerank.config import StudentConfig, TeacherConfig
 from trainers.prerank.feature_choice import select_features
-from trainers.prerank.teaching import freeze
 from trainers.scorers.data import REQUEST
 from trainers.scorers.rows import EVAL, TRAIN, RowSource
 from trainers.scorers.selection import METRIC
+from trainers.scorers.teaching import freeze
 
 pytestmark = pytest.mark.slow
 

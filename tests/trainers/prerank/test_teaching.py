@@ -15,9 +15,9 @@ from trainers.prerank.config import TASKS, StudentConfig, TeacherConfig
 from trainers.prerank.export import load_teacher
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.teachers import build_teacher
-from trainers.prerank.teaching import FrozenTeacher, TeacherError
 from trainers.scorers.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, flatten
 from trainers.scorers.scores import Scores
+from trainers.scorers.teaching import FrozenTeacher, TeacherError
 
 STUDENT = StudentConfig()
 TEACHER = TeacherConfig(deep_dims=(4,))

@@ -11,11 +11,11 @@ from schemas import features as f
 from trainers.losses.distillation_config import DistillationConfig, DistillationLossConfig
 from trainers.prerank import train
 from trainers.prerank.config import StudentConfig, TeacherConfig
-from trainers.prerank.teaching import FrozenTeacher, freeze
 from trainers.scorers.data import flatten
 from trainers.scorers.learning import ScorerTraining
 from trainers.scorers.scores import Scores
 from trainers.scorers.selection import AUC, METRIC, Measure
+from trainers.scorers.teaching import FrozenTeacher, freeze
 from trainers.weight_average import DivergenceError
 
 SHAPE = {

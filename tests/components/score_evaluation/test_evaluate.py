@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
-from components.prerank_evaluator.evaluate import (
+from components.score_evaluation.evaluate import (
     METRICS_FILE,
     SCORES_FILE,
     evaluate_scorers,
     find_slice_features,
 )
-from components.prerank_evaluator.metrics import compute_auc, compute_gauc
+from components.score_evaluation.metrics import compute_auc, compute_gauc
 
 NUM_ROWS = 400
 

@@ -14,8 +14,8 @@ import tensorflow_model_analysis as tfma
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_model_analysis.extractors.slice_key_extractor import SliceKeyExtractor
 
-from components.prerank_evaluator import tfma_metrics as m
-from components.prerank_evaluator.scoring import (
+from components.score_evaluation import tfma_metrics as m
+from components.score_evaluation.scoring import (
     CLICKS,
     ScoredRows,
     Scorer,

@@ -2,15 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from schemas import features as f
 from trainers.preprocessing import EncodedFeature
-from trainers.prerank.config import StudentConfig
-from trainers.prerank.feature_choice import select_features
-from trainers.prerank.teachers import Teacher
-from trainers.scorers.data import IS_ROW, ROWS, TEACHER_HIDDEN, TEACHER_LOGITS, Batch, flatten
+from trainers.scorers.data import (
+    IS_ROW,
+    ROWS,
+    TEACHER_HIDDEN,
+    TEACHER_LOGITS,
+    Batch,
+    TrainingData,
+    flatten,
+    keep_features,
+)
 from trainers.scorers.scores import Scores
 
 
@@ -34,22 +41,22 @@ class FrozenTeacher:
     features: Collection[str]
     until_ms: int
 
-    def check(self, config: StudentConfig, features: Sequence[EncodedFeature]) -> None:
+    def check(self, tasks: Sequence[str], seen: Sequence[EncodedFeature]) -> None:
         """Refuses to teach a student of other labels, or one that sees more.
 
         Args:
-          config: the student's.
-          features: what the Transform graph made.
+          tasks: the student's.
+          seen: by the student.
 
         Raises:
           TeacherError: naming the labels or features that do not fit.
         """
-        if tuple(self.tasks[: len(config.tasks)]) != tuple(config.tasks):
+        if tuple(self.tasks[: len(tasks)]) != tuple(tasks):
             raise TeacherError(
-                f"the teacher's labels are {list(self.tasks)}, the student's {list(config.tasks)}: expected "
+                f"the teacher's labels are {list(self.tasks)}, the student's {list(tasks)}: expected "
                 "the student's among the teacher's; set prerank.tasks and prerank_teacher.tasks alike"
             )
-        missing = [x.name for x in select_features(features, config) if x.name not in self.features]
+        missing = [x.name for x in seen if x.name not in self.features]
         if missing:
             raise TeacherError(
                 f"the teacher does not see {', '.join(missing)}, which the student sees: its scores would "
@@ -80,7 +87,7 @@ class FrozenTeacher:
         return {**batch, ROWS: {**batch[ROWS], **added}}
 
 
-def freeze(teacher: Teacher, until_ms: int) -> FrozenTeacher:
+def freeze(teacher: Any, until_ms: int) -> FrozenTeacher:
     """A teacher that was trained in this process.
 
     Args:
@@ -91,3 +98,25 @@ def freeze(teacher: Teacher, until_ms: int) -> FrozenTeacher:
     return FrozenTeacher(
         lambda inputs: teacher(inputs, training=False), teacher.config.tasks, names, until_ms
     )
+
+
+def teach(
+    training: TrainingData, teacher: FrozenTeacher, tasks: Sequence[str], seen: Sequence[EncodedFeature]
+) -> TrainingData:
+    """The rows that a student learns from: what it sees, and what the teacher says of them.
+
+    Args:
+      training: rows with what both see, of days that the teacher has not learnt from.
+      teacher: what is asked.
+      tasks: the student's.
+      seen: by the student.
+
+    Raises:
+      TeacherError: if the teacher does not fit the student.
+    """
+    teacher.check(tasks, seen)
+    names = [x.name for x in seen]
+    rows = training.train.map(
+        lambda batch: keep_features(teacher.add_scores(batch), names), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return dataclasses.replace(training, train=rows)

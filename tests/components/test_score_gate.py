@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.prerank_evaluator.tfma_metrics import compute_score_metrics
-from components.prerank_gate import PrerankThresholds, check_prerank
+from components.score_evaluation.checks import ScoreThresholds, check_scores
+from components.score_evaluation.tfma_metrics import compute_score_metrics
 
-THRESHOLDS = PrerankThresholds(
+THRESHOLDS = ScoreThresholds(
     min_auc=0.55,
-    control_tolerance=0.005,
+    tolerances={"control": 0.005},
     live_auc_tolerance=0.01,
     max_calibration_error=0.5,
     confidence=0.95,
@@ -36,7 +36,7 @@ def make_checks(compare_with_live=True, thresholds=THRESHOLDS, **models):
     metrics = {name: {"all": compute_score_metrics(USERS, LABELS, x)} for name, x in models.items()}
     for slices in metrics.values():  # as the evaluator writes what is not defined
         slices["all"] = {key: None if np.isnan(value) else value for key, value in slices["all"].items()}
-    checks = check_prerank(scores, {"models": metrics}, thresholds, compare_with_live)
+    checks = check_scores(scores, {"models": metrics}, thresholds, compare_with_live)
     return {check.name: check for check in checks}
 
 
@@ -77,7 +77,7 @@ def test_where_no_pre_ranking_is_live_nothing_is_compared_with_it():
 @pytest.mark.parametrize("other", ["control", "live"])
 def test_as_good_as_another_model_is_enough(other):
     models = {"candidate": GOOD, "control": GOOD, other: GOOD}
-    exact = dataclasses.replace(THRESHOLDS, control_tolerance=0.0, live_auc_tolerance=0.0)
+    exact = dataclasses.replace(THRESHOLDS, tolerances={"control": 0.0}, live_auc_tolerance=0.0)
     check = make_checks(thresholds=exact, **models)[f"auc, against {other}"]
     assert check.value == check.bound == 0.0 and check.passed
 
@@ -85,10 +85,10 @@ def test_as_good_as_another_model_is_enough(other):
 def test_a_difference_within_the_noise_is_held_by_its_lower_bound_and_let_through_by_a_tolerance():
     """The other is as good on other errors: the bound is below 0 by the width of the interval."""
     models = {"candidate": guess(0.3, seed=2), "control": GOOD}
-    exact = make_checks(thresholds=dataclasses.replace(THRESHOLDS, control_tolerance=0.0), **models)
+    exact = make_checks(thresholds=dataclasses.replace(THRESHOLDS, tolerances={"control": 0.0}), **models)
     assert find_failed(exact) == {"auc, against control"}
     assert -0.02 < exact["auc, against control"].value < 0
-    wide = make_checks(thresholds=dataclasses.replace(THRESHOLDS, control_tolerance=0.02), **models)
+    wide = make_checks(thresholds=dataclasses.replace(THRESHOLDS, tolerances={"control": 0.02}), **models)
     assert not find_failed(wide)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.prerank_evaluator.scoring import Scorer
+from components.score_evaluation.scoring import Scorer
 
 SIGNATURE = "score_examples"
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.prerank_evaluator.metrics import (
+from components.score_evaluation.metrics import (
     bootstrap_auc_difference,
     compute_auc,
     compute_gauc,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.prerank_evaluator.scoring import ScoredRows, ScoreError, ScoreRows, find_scorer, to_extracts
+from components.score_evaluation.scoring import ScoredRows, ScoreError, ScoreRows, find_scorer, to_extracts
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
-from components.prerank_evaluator.metrics import compute_auc, compute_gauc
+from components.score_evaluation.metrics import compute_auc, compute_gauc
 from schemas import features as f
 
 AUC = "auc"
