@@ -8,7 +8,17 @@ from pathlib import Path
 
 import typer
 
-from pipelines.commands import ask, bench, distill_study, import_sources, lineage, run, serve, simulate
+from pipelines.commands import (
+    ablate,
+    ask,
+    bench,
+    distill_study,
+    import_sources,
+    lineage,
+    run,
+    serve,
+    simulate,
+)
 
 _FULL = ". Free some space, or choose another place."
 _FORBIDDEN = ". Expected a place that may be read and written; change its permissions, or choose another."
@@ -40,6 +50,7 @@ app.command("similar")(ask.similar)
 app.command("serve")(serve.serve)
 app.command("lineage")(lineage.lineage)
 app.command("distill-study")(distill_study.distill_study)
+app.add_typer(ablate.app, name="ablate")
 app.add_typer(import_sources.app, name="import")
 app.add_typer(bench.app, name="bench")
 

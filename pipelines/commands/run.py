@@ -125,18 +125,18 @@ def _make_root(paths: "RunPaths") -> None:
 DEFAULT_SOURCE = "marketplace"  # the schema of the embedded default
 
 
-def simulate_default(events: Path, **sizes: int) -> None:
+def simulate_default(events: Path, **changes: Any) -> None:
     """The embedded default: simulated once, and used again by later runs.
 
     Args:
       events: where it goes.
-      **sizes: of `MarketplaceConfig`, where they shall be others.
+      **changes: of `MarketplaceConfig`, where it shall be another.
     """
     if events.exists():
         return
     from sources.marketplace import MarketplaceConfig, simulate
 
-    config = MarketplaceConfig(**sizes)  # type: ignore[arg-type]
+    config = MarketplaceConfig(**changes)
     with show_progress() as progress:
         simulate(
             config,

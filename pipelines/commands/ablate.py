@@ -1,0 +1,142 @@
+"""`winnow ablate`: what each part of a model is worth."""
+
+import functools
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands import bench_options as options
+from pipelines.commands.preparation import Preparation, make_data_key
+from pipelines.commands.run import DEFAULT_SOURCE, simulate_default
+
+if TYPE_CHECKING:
+    from benchmarks.ranking.data import LogRows
+    from pipelines.config import RunConfig
+
+app = typer.Typer(help="Train a model without its parts, one at a time.", no_args_is_help=True)
+
+
+@app.callback()
+def ablate() -> None:
+    """Train a model without its parts, one at a time."""
+
+
+@app.command()
+def ranking(
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            "--events",
+            help="The event log; two simulated marketplaces when left out, interests drifting and not.",
+            show_default=False,
+            resolve_path=True,
+        ),
+    ] = None,
+    config: options.Config = None,
+    root: options.Root = options.DEFAULT_ROOT,
+    *,
+    seeds: options.Seeds = 3,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help=f"The full study: {options.FULL_SEEDS} seeds, and more of DIEN's choices."
+        ),
+    ] = False,
+    as_json: options.Json = False,
+    plot: options.Plot = None,
+) -> None:
+    """The ranker without a history, as DIN, and in DIEN's forms, without and with the auxiliary loss.
+
+    Split by time; AUC and GAUC of the clicks on the test split's shown rows, the speed of training beside
+    them. All learn from labels alone, and see the same. A stopped study goes on where it was: what is
+    measured is kept under ROOT/bench/ranking.
+    """
+    from pipelines import tensorflow_setup  # noqa: F401  (before TensorFlow)
+    from pipelines.config import load_config
+    from pipelines.config_checks import check_config
+    from sources.event_log import EventLog
+
+    settings = load_config(config)
+    check_config(DEFAULT_SOURCE if events is None else EventLog(events).manifest.schema, settings)
+    if events is not None:
+        logs = {events.name: events}
+    else:
+        folder = root / "bench"
+        logs = {"drifting interests": folder / "default", "no drift": folder / "default-no-drift"}
+        for title, path in logs.items():
+            simulate_default(path, drift=title != "no drift")
+
+    from benchmarks.ranking.report import explain, print_report
+
+    summaries = {
+        title: _study(EventLog(path), settings, root / "logs" / path.name, root, seeds, full)
+        for title, path in logs.items()
+    }
+    for title, summary in summaries.items():
+        print_report(title, summary)
+    typer.echo(explain())
+
+    def draw(path: Path) -> None:
+        from benchmarks.ranking.plot import save_plot
+
+        save_plot(summaries, path)
+
+    first, *others = summaries.items()
+    result: dict[str, Any] = {**first[1], "others": dict(others)}
+    options.print_json_and_draw(result, as_json, plot, draw)
+
+
+def _study(
+    log: Any, settings: "RunConfig", run_root: Path, root: Path, seeds: int, full: bool
+) -> dict[str, Any]:
+    """All rows on one log.
+
+    Args:
+      log: the event log.
+      settings: of the run.
+      run_root: where the nodes up to Transform run.
+      root: of the results.
+      seeds: see `options.list_seeds`.
+      full: likewise.
+    """
+    from benchmarks.machine import describe_machine
+    from benchmarks.ranking.models import list_rankers
+    from benchmarks.ranking.study import Study, run_study
+    from benchmarks.ranking.summary import summarize
+    from components.event_ingest.negatives import lacks_negatives
+    from pipelines.code_fingerprint import compute_code_fingerprint
+    from pipelines.paths import RunPaths
+
+    machine = describe_machine(options.PACKAGES)
+    rankers = list_rankers(settings.ranking, full=full)
+    with ExitStack() as stack:
+        cache_dir = stack.enter_context(tempfile.TemporaryDirectory())
+        preparation = Preparation(log, settings, RunPaths(run_root), stack)
+
+        @functools.cache
+        def load_data() -> "ShownRows":
+            from benchmarks.ranking.data import LogRows
+
+            return ShownRows(log, preparation.run(), cache_dir)
+
+        study = Study(
+            rankers=rankers,
+            seeds=options.list_seeds(settings.ranking.seed, seeds, full),
+            data_key=make_data_key(log, settings),
+            machine=machine,
+            load_data=load_data,
+            fingerprint=compute_code_fingerprint,
+            folder=root / "bench" / "ranking",
+        )
+        results, facts = run_study(study, options.say)
+    facts |= {
+        "source": log.manifest.source,
+        "synthetic": log.manifest.synthetic,
+        "split": "by time",
+        "drawn_per_click": settings.negatives.per_click if lacks_negatives(log) else 0,
+        "machine": machine,
+    }
+    return summarize(results, rankers, facts, study.folder)
