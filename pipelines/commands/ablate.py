@@ -117,10 +117,10 @@ def _study(
         preparation = Preparation(log, settings, RunPaths(run_root), stack)
 
         @functools.cache
-        def load_data() -> "ShownRows":
+        def load_data() -> "LogRows":
             from benchmarks.ranking.data import LogRows
 
-            return ShownRows(log, preparation.run(), cache_dir)
+            return LogRows(log, preparation.run(), cache_dir)
 
         study = Study(
             rankers=rankers,
