@@ -25,12 +25,12 @@ class RankerConfig(FittingConfig):
     # What is made of the history: nothing, its mean under attention (DIN), or one of DIEN's evolutions
     interest: Interest = "augru"
     attention: AttentionForm = "mlp"
-    embedding_dim: Positive = 32
+    embedding_dim: Positive = 64
     units: Positive = 36  # of both recurrences
     attention_dims: tuple[Positive, ...] = (80, 40)  # of the attention `mlp`
     product_dim: Positive = 64  # of the product of what is asked and what is offered
     head_dims: tuple[Positive, ...] = (200, 80)
-    activation: Literal["dice", "prelu"] = "dice"  # of the head
+    activation: Literal["dice", "prelu"] = "prelu"  # of the head; dropout spoils what Dice keeps of batches
     # Units of a larger ranker that is trained along and thrown away (Rocket Launching); none where left out
     booster_units: Positive | None = None
 

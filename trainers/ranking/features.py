@@ -52,7 +52,7 @@ def select_features(features: Sequence[EncodedFeature], config: RankerConfig) ->
     targets = {x.table: x for x in candidate if x.size and not x.is_list}
     history = [x for x in query if x.is_list] if config.interest != "none" else []
     behaviour = [x for x in history if x.table in targets]
-    if not candidate or not query:
+    if not candidate or not (behaviour or any(not x.is_list for x in query)):
         raise ValueError(
             f"ranking.disabled_groups {list(config.disabled_groups)} leave one side no feature; leave at "
             "least one group of user and context and one of items on"

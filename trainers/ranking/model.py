@@ -18,12 +18,12 @@ _ACTIVATIONS = {"dice": Dice, "prelu": tf.keras.layers.PReLU}
 
 
 class Ranker(tf.keras.Model):
-    """z = MLP([query, candidate, interest, products]) + b; a history is encoded once for a request's rows.
+    """z = MLP([candidate, mean ∘ target, interest, query, p]) + Σ p + b, p = (W query) ∘ (V candidate).
 
-    The query is the profile and the mean of what was clicked. That mean, and its product with the candidate,
-    stand in the authors' code, not in the paper. A product of one projection of each side is beside them: an
-    MLP finds products with difficulty (docs/decisions/2026-11-23-products-in-the-ranker.md). All forms of
-    interest have the same.
+    A history is encoded once for all rows of its request. The query is the profile and the mean of what was
+    clicked. That mean, and its product with the target, stand in the authors' code, not in the paper; p and
+    its sum in neither: an MLP finds products with difficulty
+    (docs/decisions/2026-11-23-products-in-the-ranker.md). All forms of interest have the same.
 
     One table for each column is for history, candidate and the auxiliary loss' negatives. The auxiliary loss,
     where the inputs have negatives, is in `losses` after a call in training.
@@ -83,14 +83,12 @@ class Ranker(tf.keras.Model):
             mean, interest = self._follow_interest(inputs, target, training)
             of_request.append(mean)
             of_row += [tf.gather(mean, request) * target, interest]
-        if of_request:
-            query = tf.concat(of_request, axis=1)
-            product = tf.gather(self._project_query(query), request) * self._project_candidate(candidate)
-            of_row += [tf.gather(query, request), product]
-        hidden = tf.concat(of_row, axis=1)
+        query = tf.concat(of_request, axis=1)
+        product = tf.gather(self._project_query(query), request) * self._project_candidate(candidate)
+        hidden = tf.concat([*of_row, tf.gather(query, request), product], axis=1)
         for layer, activation in zip(self._hidden, self._activations, strict=True):
             hidden = activation(layer(self._dropout(hidden, training=training)), training=training)
-        return Scores(self._score(hidden), hidden)
+        return Scores(self._score(hidden) + tf.reduce_sum(product, axis=1, keepdims=True), hidden)
 
     def _follow_interest(
         self, inputs: Inputs, target: tf.Tensor, training: bool
