@@ -12,7 +12,7 @@ from trainers.ranking.features import select_features
 from trainers.ranking.model import Ranker
 from trainers.ranking.negatives import count_clicks
 from trainers.scorers.data import TrainingData
-from trainers.scorers.fitting import TrainingResult, fit
+from trainers.scorers.fitting import TrainingResult, find_strategy, fit
 from trainers.scorers.learning import Distillation, ScorerTraining
 from trainers.scorers.teaching import FrozenTeacher, teach
 
@@ -45,10 +45,11 @@ def train_ranker(
     sampler = None
     if config.has_auxiliary_loss:
         sampler = count_clicks(training.train, features, config.num_negatives)
-    model = build_training(config, training, teacher, distillation)
+    make_batches = functools.partial(make_training_batches, features=features, sampler=sampler)
+    with find_strategy().scope():
+        model = build_training(config, training, teacher, distillation)
     if teacher is not None:
         training = teach(training, teacher, config.tasks, features.everything)
-    make_batches = functools.partial(make_training_batches, features=features, sampler=sampler)
     return fit(model, config, training, log_dir, make_batches)
 
 
@@ -70,7 +71,9 @@ def build_training(
         if teacher is None or distillation is None:
             return ScorerTraining(ranker)
         return Distillation(
-            ranker, distillation, soft_on_every_row=teacher.knows_every_row(training.features)
+            ranker,
+            _keep_tasks(distillation, len(config.tasks)),
+            soft_on_every_row=teacher.knows_every_row(training.features),
         )
     if teacher is not None:
         raise ValueError(
@@ -83,3 +86,12 @@ def build_training(
         soft_on_every_row=True,
         teacher=booster,
     )
+
+
+def _keep_tasks(distillation: DistillationConfig, num_tasks: int) -> DistillationConfig:
+    """What is learnt of the first tasks: pre-ranking's student, whose setting it is, may have more."""
+    losses = tuple(
+        dataclasses.replace(x, soft_weights=x.soft_weights and x.soft_weights[:num_tasks])
+        for x in distillation.losses
+    )
+    return dataclasses.replace(distillation, losses=losses)

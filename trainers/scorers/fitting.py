@@ -13,7 +13,7 @@ from trainers.scorers import data
 from trainers.scorers.config import FittingConfig
 from trainers.scorers.data import TrainingData
 from trainers.scorers.learning import ScorerTraining
-from trainers.scorers.selection import Selection
+from trainers.scorers.selection import Measure, Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,13 @@ class TrainingResult:
     history: dict[str, list[float]]
     best_epoch: int
     epoch_seconds: list[float]
+
+
+def find_strategy() -> tf.distribute.Strategy:
+    """A replica on each GPU, where there are several; otherwise the one device that there is."""
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
 
 
 def count_steps(config: FittingConfig, training: TrainingData) -> int:
@@ -60,21 +67,24 @@ def fit(
       make_batches: of requests, how many, a file to keep them in and a seed; see `make_training_batches`.
     """
     steps = count_steps(config, training)
-    model.compile(
-        optimizer=tf.keras.optimizers.AdamW(
-            tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.1),
-            weight_decay=config.weight_decay,
-        )
-    )
     with tempfile.TemporaryDirectory() as cache:
-        # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
-        kept = os.path.join(cache, "first")
-        model.compute_batch_loss(data.flatten(next(iter(make_batches(training.train.take(1), 64, kept, 0)))))
-        model.optimizer.build(model.trainable_variables)  # a step that makes variables is traced twice
+        with model.distribute_strategy.scope():
+            model.compile(
+                optimizer=tf.keras.optimizers.AdamW(
+                    tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.1),
+                    weight_decay=config.weight_decay,
+                )
+            )
+            # Creates the variables; not from the cached batches, whose file a partial pass leaves locked.
+            kept = os.path.join(cache, "first")
+            first = next(iter(make_batches(training.train.take(1), 64, kept, 0)))
+            model.compute_batch_loss(data.flatten(first))
+            model.optimizer.build(model.trainable_variables)  # a step that makes variables is traced twice
         batches = make_batches(
             training.train, _count_requests(config, training), os.path.join(cache, "train"), config.seed
         )
         selection = Selection(
+            Measure(model),
             training.evaluation.cache(os.path.join(cache, "eval")),
             config.patience_epochs,
             config.weight_averaging,

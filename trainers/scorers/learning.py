@@ -39,8 +39,10 @@ class ScorerTraining(tf.keras.Model):
         inputs = flatten(batch)
         with tf.GradientTape() as tape:
             loss = self.compute_batch_loss(inputs)
+            # Keras adds the gradients of replicas up: each counts as its rows do.
+            shared = loss * _find_share(tf.shape(inputs[REQUEST])[0])
         variables = self.trainable_variables
-        gradients = tape.gradient(loss, variables)
+        gradients = tape.gradient(shared, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._mean_loss.update_state(loss)
         return {"loss": self._mean_loss.result()}
@@ -118,6 +120,15 @@ class Distillation(ScorerTraining):
 def _compute_label_loss(inputs: Mapping[str, tf.Tensor], logits: tf.Tensor) -> tf.Tensor:
     num_tasks = logits.shape[1]
     return compute_hard_loss(logits, *make_labels(inputs, num_tasks), [1.0] * num_tasks)
+
+
+def _find_share(num_rows: tf.Tensor) -> tf.Tensor | float:
+    """This replica's share of a batch's rows; 1 where there is one replica."""
+    replica = tf.distribute.get_replica_context()
+    if replica.num_replicas_in_sync == 1:
+        return 1.0
+    own = tf.cast(num_rows, tf.float32)
+    return own / replica.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
 
 def make_labels(inputs: Mapping[str, Any], num_tasks: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -19,19 +19,16 @@ class Selection(BestEpoch):
     weights' moving average, see `weight_average.WeightAverage`.
 
     Args:
+      measure: of the model that is trained.
       requests: batches of the evaluation split, see `data.make_requests`.
       patience: epochs without a better figure after which training stops.
       averaging: momentum of the average.
     """
 
-    def __init__(self, requests: tf.data.Dataset, patience: int, averaging: float):
+    def __init__(self, measure: "Measure", requests: tf.data.Dataset, patience: int, averaging: float):
         super().__init__(averaging, patience)
+        self._measure = measure
         self._requests = requests
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Keras' hook."""
-        super().on_train_begin(logs)
-        self._measure = Measure(self.model)
 
     def _evaluate(self, logs: dict[str, float]) -> tuple[float, float]:
         logs[METRIC], logs[AUC] = self._measure(self._requests)
@@ -42,7 +39,8 @@ class Measure:
     """The log loss, summed over tasks, and the AUC of the click (by 1,000 thresholds), dropout off.
 
     Args:
-      model: see `learning.ScorerTraining`; traced once, however often it is measured.
+      model: see `learning.ScorerTraining`; traced once, however often it is measured. What is summed up is
+        on one device: to be made outside of a distribution strategy's scope.
     """
 
     def __init__(self, model: Any):
