@@ -95,7 +95,7 @@ class GateConfig:
     # Of pre-ranking and of ranking: AUC on the shown rows
     min_auc: Fraction = 0.55
     control_tolerance: Annotated[float, Field(ge=0)] = 0.005  # the student may lose against no teacher
-    prerank_tolerance: Annotated[float, Field(ge=0)] = 0.005  # the ranker against the student
+    prerank_tolerance: Annotated[float, Field(ge=0)] = 0.01  # the ranker against the student
     live_auc_tolerance: Annotated[float, Field(ge=0)] = 0.01  # each against what is live
     max_calibration_error: Annotated[float, Field(gt=0)] = 0.5  # |mean prediction / mean label - 1|
 

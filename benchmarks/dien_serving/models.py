@@ -1,8 +1,10 @@
 """Rankers of random weights, exported for one user's request of a fixed shape."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -83,4 +85,9 @@ def export(
     module.variables_kept = list(ranker.variables)
     path = str(folder / f"{shape.candidates}-{shape.history}-{tiled}-{xla}")
     tf.saved_model.save(module, path)
-    return tf.saved_model.load(path).score
+    loaded = tf.saved_model.load(path)
+    return functools.partial(_call, loaded)  # which keeps the variables
+
+
+def _call(loaded: Any, inputs: Inputs) -> tf.Tensor:
+    return loaded.score(inputs)

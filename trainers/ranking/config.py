@@ -24,7 +24,7 @@ class RankerConfig(FittingConfig):
     # Architecture; units and head as in the paper, which has embeddings of 18
     # What is made of the history: nothing, its mean under attention (DIN), or one of DIEN's evolutions
     interest: Interest = "augru"
-    attention: AttentionForm = "mlp"
+    attention: AttentionForm = "bilinear"
     embedding_dim: Positive = 64
     units: Positive = 36  # of both recurrences
     attention_dims: tuple[Positive, ...] = (80, 40)  # of the attention `mlp`
@@ -35,8 +35,11 @@ class RankerConfig(FittingConfig):
     booster_units: Positive | None = None
 
     # The extractor's auxiliary loss
-    auxiliary_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0  # α; 0 is without
+    auxiliary_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1  # α; 0 is without
     num_negatives: Positive = 4  # items, not clicked, for each click
+
+    # Training
+    batch_size: Positive = 512
 
     # Dropout
     dropout: Fraction = 0.2  # of the head's inputs and hidden units
