@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,34 +64,39 @@ def build_funnel(
     _, item_features = read_items(ranker, ITEMS_SIGNATURE, item_patterns)
     ids_file = os.path.join(exact_dir, "assets", IDS_FILE)
     check_catalogue(ids_file, item_ids)
+    catalogue = Catalogue(item_ids, ids_file)
+    stages: list[PrerankStage | RankStage] = [
+        PrerankStage(student, catalogue, vectors, depths.prerank),
+        RankStage(ranker, catalogue, item_features, depths.rank),
+    ]
+    signatures = {name: x for stage in stages for name, x in stage.signatures().items()}
     with contextlib.ExitStack() as on_failure:
         # Not the folder itself: it is TFX's, which stumbles over its absence and hides what went wrong.
         for flavour in FLAVOURS:
             on_failure.callback(shutil.rmtree, package_dir(funnel_dir, flavour), ignore_errors=True)
         for flavour in FLAVOURS:
             source, target = package_dir(retrieval_dir, flavour), package_dir(funnel_dir, flavour)
-            catalogue = Catalogue(item_ids, ids_file)
-            stages = (
-                load_package(source),
-                PrerankStage(student, catalogue, vectors, depths.prerank),
-                RankStage(ranker, catalogue, item_features, depths.rank),
-            )
-            _save(stages, target)
+            _save(load_package(source), stages, signatures, target)
             # What a warm start needs travels with what is pushed.
             shutil.copytree(os.path.join(source, EXTRA_DIR), os.path.join(target, EXTRA_DIR))
             check_privileged(target, privileged_names)
         on_failure.pop_all()
 
 
-def _save(stages: Sequence[Any], path: str) -> None:
-    """Writes the signatures of all stages as one SavedModel; those of a loaded package are as they were."""
+def _save(retrieval: Any, stages: Sequence[tf.Module], signatures: Mapping[str, Any], path: str) -> None:
+    """Writes all stages as one SavedModel.
+
+    Args:
+      retrieval: a flavour's package, whose signatures stay as they are.
+      stages: the others.
+      signatures: of the others; the same functions for every flavour.
+      path: the directory to write.
+    """
     package = tf.Module()
-    package.stages = stages
-    signatures: dict[str, Any] = {}
-    for stage in stages:
-        signatures |= stage.signatures() if callable(stage.signatures) else stage.signatures
+    package.retrieval, package.stages = retrieval, stages
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
-    tf.saved_model.save(package, path, signatures=signatures, options=options)
+    every = {**retrieval.signatures, **signatures}
+    tf.saved_model.save(package, path, signatures=every, options=options)
 
 
 def check_transform_assets(retrieval_dir: str, model_dir: str, model: str) -> None:
