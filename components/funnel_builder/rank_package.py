@@ -57,9 +57,9 @@ class RankStage(tf.Module):
         items = {name: tf.gather(values, flat) for name, values in self._item_features.items()}
         request = tf.repeat(tf.range(shape[0]), shape[1])
         scored = self._ranker.signatures[signature](**query, **items, **{REQUEST: request})
-        return self._catalogue.pick_best(
-            rows, {task: tf.reshape(x, shape) for task, x in scored.items()}, self._depth
-        )
+        # In one order, see `pick_best`.
+        probabilities = {task: tf.reshape(x, shape) for task, x in sorted(scored.items())}
+        return self._catalogue.pick_best(rows, probabilities, self._depth)
 
     @tf.function(
         autograph=False,
