@@ -11,6 +11,7 @@ from components.flavours import CONTENT_PROPERTY, FLAVOURS, compute_content_hash
 from components.funnel_gate import bless
 from components.gates import REPORT_FILE, Check, is_live, write_gate_report
 
+STAGES = ("retrieval", "prerank", "rank")
 GOOD = Check("recall, floor", 0.3, 0.1)
 BAD = Check("auc, floor", 0.5, 0.55)
 
@@ -57,36 +58,38 @@ def read(report):
 
 
 def test_what_passes_every_check_of_every_stage_is_blessed(judge, packages):
-    blessing, report = judge(retrieval=[GOOD], prerank=[GOOD])
+    blessing, report = judge(**{stage: [GOOD] for stage in STAGES})
     assert blessing.get_int_custom_property("blessed") == 1
     assert [path.name for path in Path(blessing.uri).iterdir()] == ["BLESSED"]
     judged = blessing.get_string_custom_property(CONTENT_PROPERTY)
     assert judged == compute_content_hash(package_folders(packages.uri))
     assert read(report)["blessed"]
+    assert [check["stage"] for check in read(report)["checks"]] == list(STAGES)
 
 
-@pytest.mark.parametrize("failing", ["retrieval", "prerank"])
+@pytest.mark.parametrize("failing", STAGES)
 def test_one_failed_check_of_any_stage_blocks_and_is_named(judge, failing):
-    stages = {"retrieval": [GOOD], "prerank": [GOOD]}
-    stages[failing] = [GOOD, BAD]
-    blessing, report = judge(**stages)
+    stages = {stage: [GOOD] for stage in STAGES}
+    blessing, report = judge(**{**stages, failing: [GOOD, BAD]})
     assert blessing.get_int_custom_property("blessed") == 0
     assert [path.name for path in Path(blessing.uri).iterdir()] == ["NOT_BLESSED"]
     merged = read(report)
-    assert not merged["blessed"] and len(merged["checks"]) == 3
+    assert not merged["blessed"] and len(merged["checks"]) == 4
     (failed,) = [check for check in merged["checks"] if not check["passed"]]
     assert (failed["stage"], failed["name"]) == (failing, BAD.name)
     assert failed["missed_by"] == pytest.approx(0.05)
 
 
-def test_a_check_of_nan_blocks(judge):
-    blessing, _ = judge(prerank=[Check("auc, floor", float("nan"), 0.55)])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_check_of_nan_blocks(judge, stage):
+    blessing, _ = judge(**{stage: [Check("auc, floor", float("nan"), 0.55)]})
     assert blessing.get_int_custom_property("blessed") == 0
 
 
-def test_a_stage_without_a_check_is_no_stage_that_passed(judge):
-    with pytest.raises(ValueError, match="the prerank gate's report has no check"):
-        judge(retrieval=[GOOD], prerank=[])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_without_a_check_is_no_stage_that_passed(judge, stage):
+    with pytest.raises(ValueError, match=f"the {stage} gate's report has no check"):
+        judge(**{**{other: [GOOD] for other in STAGES}, stage: []})
 
 
 def test_equal_content_is_what_is_live(packages):

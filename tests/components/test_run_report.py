@@ -15,13 +15,18 @@ from components.index_builder.build import REPORT_FILE as INDEX_REPORT_FILE
 from components.report_text import describe_rows
 from components.retrieval_evaluator.evaluate import METRICS_FILE
 from components.run_report.component import PAGE_FILE, write_report
-from components.run_report.curves import PRERANK, PRERANK_AUC, RETRIEVAL, read_curves
+from components.run_report.curves import RETRIEVAL, SCORER, SCORER_AUC, read_curves
 from components.run_report.plots import draw_comparison, draw_training
 from components.version_pusher import REASON_PROPERTY
 
 GOOD = Check("recall, floor", 0.3, 0.1)
 BAD = Check("auc, against control", -0.0125, 0.0, above=True, detail="0.71 against 0.72")
 RECALL = {"recall_10": 0.25, "users": 1234}
+MODELS = {
+    "retrieval": {"candidate": {"all": RECALL}},
+    "prerank": {"candidate": {"all": {"auc": 0.75}}},
+    "rank": {"candidate": {"all": {"auc": 0.8125}}},
+}
 INDEX = {
     "leaves": 8,
     "leaves_to_search": 3,
@@ -37,7 +42,7 @@ def make_retrieval_metrics(models):
     return {"exclude_seen": True, **counts, "models": models, "item_to_item": None}
 
 
-def make_prerank_metrics(models):
+def make_score_metrics(models):
     counts = {"num_rows": 30, "num_requests": 3, "num_users": 2, "drawn_per_click": 0}
     counts |= {"dropped_users_share": 0.5, "dropped_rows_share": 0.2}
     return {**counts, "models": models, "converted": {}}
@@ -74,16 +79,18 @@ def report(tmp_path, make_run):
             artifact.set_string_custom_property(key, value)
         return artifact
 
-    def run(checks=(GOOD,), push=None, retrieval=None, prerank=None, curves=None, is_synthetic=False):
+    def run(checks=(GOOD,), push=None, curves=None, rank_curves=None, is_synthetic=False, **models):
         gate = make(standard_artifacts.Model, "gate")
         write_gate_report(gate, checks)
         rows = json.loads(Path(gate.uri, REPORT_FILE).read_text())["checks"]
         merged = {"blessed": True, "checks": [{"stage": "retrieval", **row} for row in rows]}
         Path(gate.uri, REPORT_FILE).write_text(json.dumps(merged))
         index = {**INDEX, "num_items": 10, "depth": 5, "similar": INDEX}
+        models = {**MODELS, **models}
         metrics = {
-            "retrieval": make_retrieval_metrics(retrieval or {"candidate": {"all": RECALL}}),
-            "prerank": make_prerank_metrics(prerank or {"candidate": {"all": {"auc": 0.75}}}),
+            "retrieval": make_retrieval_metrics(models["retrieval"]),
+            "prerank": make_score_metrics(models["prerank"]),
+            "rank": make_score_metrics(models["rank"]),
         }
         evaluations = {
             f"{stage}_evaluation": make(
@@ -91,8 +98,10 @@ def report(tmp_path, make_run):
             )
             for stage, content in metrics.items()
         }
-        make_run("run", **(curves or {}))
-        model_run = make(standard_artifacts.ModelRun, "run")
+        runs = {}
+        for name, logged in (("run", curves), ("rank_run", rank_curves)):
+            make_run(name, **(logged or {}))
+            runs[name] = make(standard_artifacts.ModelRun, name)
         page = make(ReportPage, "page")
         write_report(
             page,
@@ -100,8 +109,9 @@ def report(tmp_path, make_run):
             pushed_model=make(standard_artifacts.PushedModel, "pushed", **(push or {"pushed_version": "17"})),
             index_report=make(standard_artifacts.Model, "index", files={INDEX_REPORT_FILE: index}),
             **evaluations,
-            retrieval_runs={"towers": model_run},
-            prerank_runs={"student": model_run},
+            retrieval_runs={"towers": runs["run"]},
+            prerank_runs={"student": runs["run"]},
+            rank_run=runs["rank_run"],
             is_synthetic=is_synthetic,
         )
         return Path(page.uri, PAGE_FILE).read_text()
@@ -159,8 +169,8 @@ def test_a_damaged_event_file_is_named(make_run):
 
 def test_the_kept_epoch_is_the_first_of_the_best():
     assert RETRIEVAL.find_kept_epoch({RETRIEVAL.figure: {0: 0.1, 1: 0.3, 2: 0.3, 3: 0.2}}) == 1
-    assert PRERANK.find_kept_epoch({PRERANK.figure: {0: 0.3, 1: 0.1, 2: 0.1, 3: 0.2}}) == 1
-    assert PRERANK.find_kept_epoch({PRERANK.loss: {0: 0.3}}) is None
+    assert SCORER.find_kept_epoch({SCORER.figure: {0: 0.3, 1: 0.1, 2: 0.1, 3: 0.2}}) == 1
+    assert SCORER.find_kept_epoch({SCORER.loss: {0: 0.3}}) is None
 
 
 def find_heights(svg, colour):
@@ -179,9 +189,9 @@ def test_loss_and_figure_of_a_trainer_have_axes_of_their_own():
 
 def test_student_and_control_share_their_axes():
     models = {
-        name: {PRERANK_AUC: {0: 0.6, 1: 0.6 + gain}} for name, gain in (("teacher", 0.3), ("control", 0.1))
+        name: {SCORER_AUC: {0: 0.6, 1: 0.6 + gain}} for name, gain in (("teacher", 0.3), ("control", 0.1))
     }
-    svg = draw_comparison(PRERANK_AUC, "AUC", PRERANK, models)
+    svg = draw_comparison(SCORER_AUC, "AUC", SCORER, models)
     teacher, control = find_heights(svg, "var(--dim)"), find_heights(svg, "var(--blue)")
     assert teacher[0] == control[0]
     assert teacher[0] - teacher[1] == pytest.approx(3 * (control[0] - control[1]), rel=1e-3)
@@ -213,7 +223,18 @@ def test_what_was_live_already_is_neither(report):
 
 def test_a_run_without_curves_has_its_page(report):
     page = report()
-    assert page.count("no epoch was logged") == 2
+    assert page.count("no epoch was logged") == 3
+
+
+def test_ranking_has_curves_and_metrics_of_its_own(report):
+    logged = {"loss": [0.7, 0.6], "val_loss": [0.5, 0.25], "val_auc": [0.6, 0.7]}
+    rank = {"candidate": {"all": {"auc": 0.8125}}, "prerank": {"all": {"auc": 0.6875}}}
+    text = Reader(report(rank_curves=logged, rank=rank)).text
+    assert "Ranking: ranker" in text and "kept epoch 2 of 2: log loss 0.2500" in text
+    assert text.count("no epoch was logged") == 2, "its curves are no other trainer's"
+    before, after = text.split("Ranking on the test split")
+    assert "0.7500" in before and "Pre-ranking on the test split" in before
+    assert "0.8125" in after and "0.6875" in after and "0.8125" not in before
 
 
 def test_slices_are_folded_and_what_is_not_defined_is_a_dash(report):
@@ -228,15 +249,15 @@ def test_the_page_loads_nothing_and_escapes_all_text(report):
     evil = "<script src=//x>&\"'"
     check = Check(evil, 1.0, 2.0, detail=evil)
     models = {evil: {"all": {evil: 0.5}, evil: {evil: 0.5}}}
-    page = report(checks=[check], push={REASON_PROPERTY: evil}, retrieval=models, prerank=models)
+    page = report(checks=[check], push={REASON_PROPERTY: evil}, retrieval=models, prerank=models, rank=models)
     reader = Reader(page)
-    assert "<script" not in page and reader.text.count(evil) >= 8
+    assert "<script" not in page and reader.text.count(evil) >= 12
     assert page.lower().count("<!doctype") == 1 and "<g id" not in page  # what stands in an SVG file alone
     assert not reader.loads and "url(" not in re.sub(r"url\(#", "", page) and "@import" not in page
 
 
 def test_drawn_rows_are_called_drawn():
-    shown = make_prerank_metrics({})
+    shown = make_score_metrics({})
     assert describe_rows(shown).startswith("30 shown rows of 2 users")
     drawn = {**shown, "drawn_per_click": 4}
     assert describe_rows(drawn).startswith("30 rows, 4 of them drawn for each click, of 2 users")
