@@ -1,6 +1,7 @@
 """The rankers that the study trains. TensorFlow is not imported here."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from trainers.ranking.config import RankerConfig
@@ -49,15 +50,23 @@ def list_rankers(config: RankerConfig, *, full: bool) -> list[RankerSpec]:
     if full:
         dien: dict[str, Any] = {"interest": "augru", "auxiliary_weight": weight}
         official: dict[str, Any] = {**dien, "interest": "augru_official"}
-        others = [form for form in ("bilinear", "mlp") if form != config.attention]
+        others: list[dict[str, Any]] = [
+            *({"attention": form} for form in ("bilinear", "mlp") if form != config.attention),
+            *({"activation": name} for name in ("dice", "prelu") if name != config.activation),
+            *({"num_negatives": number} for number in (1, 4) if number != config.num_negatives),
+        ]
         light: dict[str, Any] = {"interest": "augru", "units": 32}
         rows += [
             make(f"augru_official{_AUXILIARY}", "gates the old state, as the authors' code does", **official),
-            *(make(f"{DIEN}, {form}", **{**dien, "attention": form}) for form in others),
-            make(f"{DIEN}, prelu", **{**dien, "activation": "prelu"}),
-            make(f"{DIEN}, 1 negative", **{**dien, "num_negatives": 1}),
+            *(make(f"{DIEN}, {_describe(change)}", **dien, **change) for change in others),
             make("augru, 108 units", interest="augru", units=108),
             make("augru, 32 units", **light),
             make("augru, 32 units, booster", "Rocket Launching", **light, booster_units=108),
         ]
     return rows
+
+
+def _describe(change: Mapping[str, Any]) -> str:
+    """One setting other than the rest's."""
+    ((name, value),) = change.items()
+    return f"{value} negative{'s' * (value > 1)}" if name == "num_negatives" else str(value)
