@@ -7,11 +7,11 @@ from benchmarks.prerank.report import SYNTHETIC
 from benchmarks.ranking.models import DIEN, DIN, NONE
 
 
-def print_report(title: str, summary: Mapping[str, Any]) -> None:
-    """Prints what one log gave: the protocol, the table, and what it says.
+def print_report(heading: str, summary: Mapping[str, Any]) -> None:
+    """Prints what one log gave: the table, and what it says.
 
     Args:
-      title: of the log.
+      heading: what was measured on, see `describe_protocol`.
       summary: see `summarize`.
     """
     from rich import box
@@ -19,9 +19,9 @@ def print_report(title: str, summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(markup=False, highlight=False)
-    console.print(f"{title}: {describe_protocol(summary['protocol'])}")
+    console.print(heading)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("interest", no_wrap=True)
+    table.add_column("interest")  # the full study's longest names take two lines
     for column in ("AUC", "GAUC", "over DIN, points", "errors", "rows/s"):  # fits 80 columns
         table.add_column(column, justify="right", no_wrap=True)
     for row in summary["rows"]:
@@ -32,8 +32,8 @@ def print_report(title: str, summary: Mapping[str, Any]) -> None:
             errors = f"{row['gain_errors']:+.1f}"
         table.add_row(
             row["name"],
-            _with_sd(row["auc_mean"], row["auc_sd"]),
-            _with_sd(row["gauc_mean"], row["gauc_sd"]),
+            _shorten(row["auc_mean"]) + ("" if row["auc_sd"] is None else f" ±{_shorten(row['auc_sd'])}"),
+            _shorten(row["gauc_mean"]),
             gain,
             errors,
             f"{row['rows_per_second']:,.0f}",
@@ -46,17 +46,19 @@ def print_report(title: str, summary: Mapping[str, Any]) -> None:
     console.print()
 
 
-def explain() -> str:
-    """What the columns are."""
-    return (
-        "AUC and GAUC of the clicks on the test split, mean ± sd over seeds; over DIN: the gain of AUC in "
-        "points of .01, with its 95% interval by a paired bootstrap over users, and in standard errors over "
-        "seeds; rows/s: of training, per second of the processor."
+def print_explanation() -> None:
+    """Prints what the columns are."""
+    from rich.console import Console
+
+    Console(markup=False, highlight=False).print(
+        "AUC (± sd) and GAUC of the clicks on the test split, means over seeds; over DIN: the gain of AUC in "
+        "points of .01, with its 95% interval by a paired bootstrap over users; errors: the gain in standard "
+        "errors over seeds; rows/s: of training, per second of the processor."
     )
 
 
 def describe_protocol(protocol: Mapping[str, Any]) -> str:
-    """What was measured on."""
+    """What was measured on, of a log's shown rows."""
     lines = [
         f"{protocol['test_rows']:,} shown rows of {protocol['test_users']:,} users in the last days, trained "
         f"on {protocol['train_rows']:,} earlier ones; split by time, seeds "
@@ -71,7 +73,7 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
 
 
 def describe_findings(summary: Mapping[str, Any]) -> list[str]:
-    """What the table says of the history and of its evolution, and how far it is from the ceiling."""
+    """What the table says of the history and of its evolution, the ceiling, and the rows' notes."""
     rows = {row["name"]: row for row in summary["rows"]}
     dien, din, none = rows[DIEN], rows[DIN], rows[NONE]
     best = max((x for x in summary["rows"] if x["name"] not in (DIN, NONE)), key=lambda x: x["eval_auc_mean"])
@@ -83,11 +85,7 @@ def describe_findings(summary: Mapping[str, Any]) -> list[str]:
     oracle = summary["protocol"]["oracle_auc"]
     if oracle is not None:
         lines.append(f"The true click probabilities have AUC {oracle:.4f}: the ceiling.")
-    return lines
-
-
-def _with_sd(mean: float, sd: float | None) -> str:
-    return _shorten(mean) + ("" if sd is None else f" ±{_shorten(sd)}")
+    return lines + [f"{row['name']}: {row['note']}." for row in summary["rows"] if row["note"]]
 
 
 def _shorten(value: float) -> str:

@@ -69,15 +69,15 @@ def ranking(
         for title, path in logs.items():
             simulate_default(path, drift=title != "no drift")
 
-    from benchmarks.ranking.report import explain, print_report
+    from benchmarks.ranking.report import describe_protocol, print_explanation, print_report
 
     summaries = {
         title: _study(EventLog(path), settings, root / "logs" / path.name, root, seeds, full)
         for title, path in logs.items()
     }
     for title, summary in summaries.items():
-        print_report(title, summary)
-    typer.echo(explain())
+        print_report(f"{title}: {describe_protocol(summary['protocol'])}", summary)
+    print_explanation()
 
     def draw(path: Path) -> None:
         from benchmarks.ranking.plot import save_plot
