@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.ranking.data import RankingData
 
 ROWS_FILE = "rows_file"
-MODULES = ("benchmarks.ranking.data", "trainers.ranking.train")
+TRAINER_MODULE = "trainers.ranking.train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Study:
       load_data: prepares and opens the data; called only when something has to be computed.
       fingerprint: a hash of the code of modules.
       folder: keeps the results and the scores.
+      data_module: the module of what `load_data` returns.
     """
 
     rankers: Sequence[RankerSpec]
@@ -69,6 +70,7 @@ class Study:
     load_data: Callable[[], "RankingData"]
     fingerprint: Callable[..., str]
     folder: Path
+    data_module: str = "benchmarks.ranking.data"
 
 
 def run_study(study: Study, report: Callable[[str], None]) -> tuple[list[Measured], dict[str, Any]]:
@@ -85,7 +87,7 @@ def run_study(study: Study, report: Callable[[str], None]) -> tuple[list[Measure
     base = {
         "data": dict(study.data_key),
         "machine": study.machine,
-        "code": study.fingerprint(*MODULES),
+        "code": study.fingerprint(study.data_module, TRAINER_MODULE),
     }
     facts_key = {**base, "kind": "facts"}
     facts, _ = store.fetch(facts_key, lambda: _describe_data(study, store.path(facts_key)))
