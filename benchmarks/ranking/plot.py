@@ -58,6 +58,6 @@ def save_plot(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_yticks(list(places.values()), list(places))
     if any(x["protocol"]["synthetic"] for x in summaries.values()):
-        figure.text(0.99, 0.0, SYNTHETIC, ha="right", va="bottom", fontsize=7, color="#64748b")
+        figure.text(0.99, -0.01, SYNTHETIC, ha="right", va="top", fontsize=7, color="#64748b")
     figure.savefig(path, dpi=150, bbox_inches="tight")
     plt.close(figure)
