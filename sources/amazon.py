@@ -27,6 +27,7 @@ from sources.text_files import read_blocks
 MANIFEST = Manifest(source="amazon", schema="amazon")
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_LINES_AT_ONCE = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,10 +164,12 @@ def _detect(path: Path, block: bytes) -> _Release:
 
 
 def _parse(path: Path, first_line: int, block: bytes, release: _Release) -> pa.Table:
+    # Arrow reads 100,000 lines at once, no more: short ones in parts.
+    parts = 1 + block.count(b"\n") // _LINES_AT_ONCE
     try:
         table = pajson.read_json(
             io.BytesIO(block),
-            pajson.ReadOptions(use_threads=False, block_size=len(block)),
+            pajson.ReadOptions(use_threads=False, block_size=-(-len(block) // parts)),
             pajson.ParseOptions(explicit_schema=release.schema, unexpected_field_behavior="ignore"),
         )
         table.validate(full=True)

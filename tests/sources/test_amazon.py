@@ -230,6 +230,18 @@ def test_bad_review_is_named_and_nothing_is_left(src, tmp_path, name, line, expe
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_more_short_lines_than_arrow_reads_at_once(src, tmp_path):
+    count = 130_000  # of a block of 16 MiB; Arrow takes 100,000
+    rows = (
+        f'{{"reviewerID":"u{n % 1000}","asin":"B{n % 7}","overall":5.0,"unixReviewTime":{1_400_000_000 + n}}}'
+        for n in range(count)
+    )
+    folder = src(r__json="\n".join(rows) + "\n")
+    import_amazon(folder, tmp_path / "out")
+    files = (tmp_path / "out" / "impressions").glob("*/*.parquet")
+    assert sum(pq.ParquetFile(path).metadata.num_rows for path in files) == count
+
+
 def test_line_numbers_count_through_blocks(src, tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK_BYTES", 600)
     folder = src(r__json=lines(*[review()] * 40, review(overall=9)))
