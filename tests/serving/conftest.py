@@ -1,18 +1,12 @@
-"""Small models in a push destination, a server on them, and clients with the stock stubs."""
+"""Small models of every stage in a push destination."""
 
 from pipelines import tensorflow_setup  # noqa: F401, I001  (before TensorFlow)
 
 import dataclasses
-import http.client
-import json
-import shutil
-import subprocess
-import sys
-import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import apache_beam as beam
-import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,27 +14,18 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
-from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
 from components.event_ingest import ingest
 from components.flavours import live_folders
-from components.funnel_builder.build import build_funnel
+from components.funnel_builder.build import FunnelDepths, build_funnel
 from components.index_builder.build import build_packages
 from components.version_pusher import push_version
 from pipelines.config import TransformConfig
 from pipelines.crosses import select_crosses
 from schemas import features as f
-from serving.model_server.server import ModelServer
 from sources.event_log import ITEMS_FILE
 from sources.marketplace import MarketplaceConfig, simulate
 from trainers.preprocessing import encoded_features, preprocessing_fn
@@ -48,14 +33,14 @@ from trainers.prerank.config import TASKS, StudentConfig
 from trainers.prerank.export import export_student
 from trainers.prerank.feature_choice import select_features
 from trainers.prerank.model import TwoTowerStudent
+from trainers.ranking.config import RankerConfig
+from trainers.ranking.export import export_ranker
+from trainers.ranking.model import Ranker
 from trainers.retrieval.config import RetrievalConfig
 from trainers.retrieval.data import collect_items, make_rows, select_positives
 from trainers.retrieval.export import export_towers
 from trainers.retrieval.model import RetrievalModel
-
-ROOT = Path(__file__).parents[2]
-INTEGERS = (tf.int8, tf.uint8, tf.int16, tf.int32, tf.uint32, tf.int64, tf.uint64)
-TYPES = (tf.bool, *INTEGERS, tf.float32, tf.float64, tf.string)
+from trainers.scorers.data import REQUEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +53,7 @@ class Pushed:
       test_examples: the raw impression examples [N] of the test split.
       items: the raw item examples: the catalogue.
       item_ids: their ids.
-      student_dir: the pre-ranking student's SavedModel, which the package was built of.
+      model_dirs: the SavedModels that the package was built of, by the stage's signature.
     """
 
     directory: Path
@@ -76,7 +61,7 @@ class Pushed:
     test_examples: list[bytes]
     items: list[bytes]
     item_ids: list[bytes]
-    student_dir: str
+    model_dirs: Mapping[str, str]
 
     def load(self, flavour):
         """The signatures of the pushed SavedModel, in this process: the offline answers."""
@@ -96,24 +81,29 @@ def pushed(tmp_path_factory):
     ingest.ingest_events(str(folder / "events"), uris, ingest.SplitFractions(0.25, 0.25), beam.Pipeline())
     impressions = uris[f.ExampleType.IMPRESSION.value]
     transform = fit_transform(f"{impressions}/Split-train/*.gz", folder)
-    towers_dir, student_dir = str(folder / "towers"), str(folder / "student")
+    towers_dir, student_dir, ranker_dir = (str(folder / name) for name in ("towers", "student", "ranker"))
     rows = f"{folder}/transformed*.gz"
     export_towers(make_model(transform, rows), transform, towers_dir, {})
     export_student(make_student(transform, rows), transform, student_dir)
+    export_ranker(make_ranker(transform, rows), transform, ranker_dir)
     items = [f"{uris[f.ExampleType.ITEM.value]}/*/*.gz"]
     build_packages(
         *(towers_dir, "", items, [f"{impressions}/Split-eval/*.gz"]),
         *(str(folder / "retrieval"), str(folder / "report"), 100, 0.99),
     )
     packages = str(folder / "packages")
-    build_funnel(str(folder / "retrieval"), student_dir, items, packages, 50, privileged_names())
+    build_funnel(
+        *(str(folder / "retrieval"), student_dir, ranker_dir, items, packages),
+        *(FunnelDepths(prerank=50, rank=30), privileged_names()),
+    )
     version = push_version(packages, str(folder / "serving"))
     test_examples = read(f"{impressions}/Split-test/*.gz")
     item_examples = read(*items)
     ids = [
         tf.train.Example.FromString(x).features.feature[f.ITEM_ID].bytes_list.value[0] for x in item_examples
     ]
-    return Pushed(folder / "serving", version, test_examples, item_examples, ids, student_dir)
+    model_dirs = {"prerank": student_dir, "rank": ranker_dir}
+    return Pushed(folder / "serving", version, test_examples, item_examples, ids, model_dirs)
 
 
 def privileged_names():
@@ -187,225 +177,17 @@ def make_student(transform, pattern):
     return student
 
 
+def make_ranker(transform, pattern):
+    """A ranker of the default form, made likewise."""
+    tf.keras.utils.set_random_seed(5)
+    config = RankerConfig(embedding_dim=8, units=8, attention_dims=(8,), head_dims=(16,), product_dim=4)
+    ranker = Ranker(encoded_features(transform), config, positive_rates=(0.1,))
+    row = next(iter(make_rows([pattern], transform.transformed_feature_spec(), ranker.features.everything)))
+    ranker({**row, REQUEST: tf.range(len(row[f.CLICKED]))})  # creates the variables
+    draw(ranker.trainable_variables)
+    return ranker
+
+
 def draw(variables):
     for variable in variables:
         variable.assign(tf.random.normal(variable.shape, stddev=0.4))
-
-
-class Toy(tf.Module):
-    """A model that says which version it is, twice: from a variable and from a constant of the graph."""
-
-    def __init__(self, version):
-        super().__init__()
-        self._variable = tf.Variable(version, dtype=tf.int64)
-        self._constant = version
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-    def double(self, x):
-        return {"y": 2 * x}
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, "word"),
-            tf.TensorSpec([None, 3], tf.int64, "numbers"),
-            tf.TensorSpec([None, None], tf.float32, "weights"),
-        ]
-    )
-    def version(self, word, numbers, weights):
-        ones = tf.ones_like(numbers[:, 0])
-        total = tf.reduce_sum(weights, axis=1) + tf.cast(tf.reduce_sum(numbers, axis=1), tf.float32)
-        both = {"from_variable": ones * self._variable, "from_graph": ones * self._constant}
-        return {**both, "word": tf.strings.join([word, word]), "total": total}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], dtype, dtype.name) for dtype in TYPES])
-    def echo(self, *inputs):
-        return {f"{x.dtype.name}_out": tf.identity(x) for x in inputs}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "blob")])
-    def blobs(self, blob):
-        return {"blob_bytes": blob, "blob": blob}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
-    def parse(self, examples):
-        row = tf.io.parse_example(examples, {"a": tf.io.FixedLenFeature([], tf.int64)})
-        return {"a": row["a"]}
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.float32, "x")])
-    def scalar(self, x):
-        return {"y": x, "z": tf.stack([x, x])}
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int64, "steps")])
-    def spin(self, steps):
-        return {"steps": tf.while_loop(lambda i: i < steps, lambda i: i + 1, [tf.constant(0, tf.int64)])[0]}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.complex64, "c")])
-    def complex(self, c):
-        return {"c": c}
-
-    def save(self, path):
-        names = ("version", "echo", "blobs", "parse", "scalar", "spin", "complex")
-        signatures = {"serving_default": self.double, **{name: getattr(self, name) for name in names}}
-        tf.saved_model.save(self, str(path), signatures=signatures)
-
-
-@pytest.fixture(scope="session")
-def toys(tmp_path_factory):
-    """Saved toy models by version; `push` copies them."""
-    path = tmp_path_factory.mktemp("toys")
-    for version in range(1, 7):
-        Toy(version).save(path / str(version))
-    return path
-
-
-@pytest.fixture(scope="session")
-def push(toys):
-    """Copies a toy beside a model's directory and renames it, as the pusher does."""
-
-    def push(directory, version, name="toy"):
-        staging = directory / f".{name}-{uuid.uuid4().hex}.tmp"
-        shutil.copytree(toys / str(version), staging)
-        target = directory / name / str(version)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(target)
-        return target
-
-    return push
-
-
-@dataclasses.dataclass
-class Client:
-    """One client of both protocols; not to be shared by threads."""
-
-    grpc_port: int
-    rest_port: int
-
-    def __post_init__(self):
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        # A host that reaches the network by a proxy must not look for this server there.
-        options.append(("grpc.enable_http_proxy", 0))
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", options)
-        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
-        self.http = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=60)
-
-    def close(self):
-        self.channel.close()
-        self.http.close()
-
-    def rest(self, path, body=None, method=None):
-        """The status, what the JSON says, and the headers."""
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        self.http.request(method or ("GET" if body is None else "POST"), f"/v1/models/{path}", body)
-        answer = self.http.getresponse()
-        content = answer.read()
-        assert answer.headers["content-type"] == "application/json"
-        return answer.status, json.loads(content), answer.headers
-
-    def predict(self, inputs, signature="", model="toy", version=None, **fields):
-        """Arrays to arrays by gRPC, and the model_spec of the answer."""
-        request = predict_pb2.PredictRequest(**fields)
-        request.model_spec.name, request.model_spec.signature_name = model, signature
-        if version is not None:
-            request.model_spec.version.value = version
-        for name, value in inputs.items():
-            proto = value if isinstance(value, TensorProto) else tf.make_tensor_proto(value)
-            request.inputs[name].CopyFrom(proto)
-        answer = self.prediction.Predict(request, timeout=60)
-        return {name: tf.make_ndarray(x) for name, x in answer.outputs.items()}, answer.model_spec
-
-    def statuses(self, model="toy", version=None):
-        """(version, state, error code, error message) by gRPC."""
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = model
-        if version is not None:
-            request.model_spec.version.value = version
-        answer = self.model.GetModelStatus(request, timeout=60)
-        states = get_model_status_pb2.ModelVersionStatus.State
-        return [
-            (x.version, states.Name(x.state), x.status.error_code, x.status.error_message)
-            for x in answer.model_version_status
-        ]
-
-    def signatures(self, model="toy"):
-        """The signature definitions by gRPC, and the model_spec of the answer."""
-        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-        request.model_spec.name = model
-        answer = self.prediction.GetModelMetadata(request, timeout=60)
-        content = get_model_metadata_pb2.SignatureDefMap()
-        assert answer.metadata["signature_def"].Unpack(content)
-        return content.signature_def, answer.model_spec
-
-
-@pytest.fixture(scope="session")
-def connect():
-    """Makes clients of a server, and closes them."""
-    clients = []
-
-    def connect(server):
-        clients.append(Client(server.grpc_port, server.rest_port))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture(scope="module")
-def start_server():
-    """Starts servers in this process; they tell `server.reports` what they report."""
-    servers = []
-
-    def start(directory, poll_seconds=0.05):
-        reports = []
-        server = ModelServer(directory, "127.0.0.1", 0, 0, poll_seconds, reports.append)
-        server.reports = reports
-        server.start()
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.stop()
-
-
-class Process:
-    """`winnow serve` as a user starts it, listening on free ports."""
-
-    def __init__(self, directory, *options):
-        ports = ("--port", "0", "--rest-port", "0", "--json")
-        command = [sys.executable, "-m", "pipelines.cli", "serve", "--models", str(directory)]
-        self.popen = subprocess.Popen(
-            [*command, *ports, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        line = self.popen.stdout.readline()
-        assert line, self.popen.communicate()[1]
-        self.ready = json.loads(line)
-        self.grpc_port, self.rest_port = self.ready["grpc_port"], self.ready["rest_port"]
-
-    def stop(self, number):
-        """Sends a signal; returns the exit code and stderr."""
-        self.popen.send_signal(number)
-        _, stderr = self.popen.communicate(timeout=60)
-        return self.popen.returncode, stderr
-
-
-@pytest.fixture(scope="session")
-def start_process():
-    """Starts `winnow serve`; kills what a test has left."""
-    processes = []
-
-    def start(directory, *options):
-        processes.append(Process(directory, *options))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.popen.kill()
-        process.popen.communicate()
-
-
-@pytest.fixture(scope="session")
-def pushed_server(pushed, start_process):
-    """`winnow serve` on the pushed retrieval model."""
-    return start_process(pushed.directory)

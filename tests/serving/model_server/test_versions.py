@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from serving.model_server.directory import find_models, find_versions
+from serving.model_server.model import LoadedModel
 from serving.model_server.request_checks import RequestError
 from serving.model_server.versions import ServedModels
 
@@ -236,3 +237,16 @@ def test_only_directories_named_by_a_number_are_versions(tmp_path):
         12: "00012",
     }
     assert list(find_models(tmp_path)) == ["model"]
+
+
+def test_loading_a_version_calls_every_signature(toys, monkeypatch):
+    called = []
+    monkeypatch.setattr(LoadedModel, "predict", lambda self, x, inputs: called.append((x.name, inputs)))
+    model = LoadedModel(toys / "1")
+    model.warm_up()
+    assert {name for name, _ in called} == model.signature_defs.keys() - {"__saved_model_init_op"}
+    assert {x.shape for name, inputs in called if name == "version" for x in inputs.values()} == {
+        (1,),
+        (1, 3),
+        (1, 1),
+    }
