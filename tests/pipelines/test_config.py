@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -77,3 +79,11 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(ConfigError, match="binary.yaml"):
         load_config(tmp_path / "binary.yaml")
+
+
+def test_the_defaults_that_are_documented_are_the_defaults():
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    content = yaml.safe_load(shown)
+    assert {"retrieval", "prerank", "ranking", "gates"} < content.keys()
+    assert TypeAdapter(RunConfig).validate_python(content) == RunConfig()
