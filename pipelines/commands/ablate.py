@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,11 @@ from pipelines.commands.run import DEFAULT_SOURCE, simulate_default
 
 if TYPE_CHECKING:
     from benchmarks.ranking.data import LogRows
+    from benchmarks.ranking.models import RankerSpec
     from pipelines.config import RunConfig
+    from sources.event_log import EventLog
+
+_DRIFT, _NO_DRIFT = "drifting interests", "no drift"
 
 app = typer.Typer(help="Train a model without its parts, one at a time.", no_args_is_help=True)
 
@@ -65,16 +70,21 @@ def ranking(
         logs = {events.name: events}
     else:
         folder = root / "bench"
-        logs = {"drifting interests": folder / "default", "no drift": folder / "default-no-drift"}
+        logs = {_DRIFT: folder / "default", _NO_DRIFT: folder / "default-no-drift"}
         for title, path in logs.items():
-            simulate_default(path, drift=title != "no drift")
+            simulate_default(path, drift=title == _DRIFT)
 
+    from benchmarks.ranking.models import COMPARED, list_rankers
     from benchmarks.ranking.report import describe_protocol, print_explanation, print_report
 
-    summaries = {
-        title: _study(EventLog(path), settings, root / "logs" / path.name, root, seeds, full)
-        for title, path in logs.items()
-    }
+    rankers = list_rankers(settings.ranking, full=full)
+    study_seeds = options.list_seeds(settings.ranking.seed, seeds, full)
+    summaries = {}
+    for title, path in logs.items():
+        if title == _NO_DRIFT and not full:
+            rankers = [spec for spec in rankers if spec.name in COMPARED]
+        run_root = root / "logs" / path.name
+        summaries[title] = _study(EventLog(path), settings, rankers, study_seeds, run_root, root)
     for title, summary in summaries.items():
         print_report(f"{title}: {describe_protocol(summary['protocol'])}", summary)
     print_explanation()
@@ -90,20 +100,24 @@ def ranking(
 
 
 def _study(
-    log: Any, settings: "RunConfig", run_root: Path, root: Path, seeds: int, full: bool
+    log: "EventLog",
+    settings: "RunConfig",
+    rankers: "Sequence[RankerSpec]",
+    seeds: Sequence[int],
+    run_root: Path,
+    root: Path,
 ) -> dict[str, Any]:
     """All rows on one log.
 
     Args:
       log: the event log.
       settings: of the run.
+      rankers: the rows.
+      seeds: of every row.
       run_root: where the nodes up to Transform run.
       root: of the results.
-      seeds: see `options.list_seeds`.
-      full: likewise.
     """
     from benchmarks.machine import describe_machine
-    from benchmarks.ranking.models import list_rankers
     from benchmarks.ranking.study import Study, run_study
     from benchmarks.ranking.summary import summarize
     from components.event_ingest.negatives import lacks_negatives
@@ -111,7 +125,6 @@ def _study(
     from pipelines.paths import RunPaths
 
     machine = describe_machine(options.PACKAGES)
-    rankers = list_rankers(settings.ranking, full=full)
     with ExitStack() as stack:
         cache_dir = stack.enter_context(tempfile.TemporaryDirectory())
         preparation = Preparation(log, settings, RunPaths(run_root), stack)
@@ -124,7 +137,7 @@ def _study(
 
         study = Study(
             rankers=rankers,
-            seeds=options.list_seeds(settings.ranking.seed, seeds, full),
+            seeds=seeds,
             data_key=make_data_key(log, settings),
             machine=machine,
             load_data=load_data,
