@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands import bench_dien_amazon, bench_movielens
+from pipelines.commands import bench_dien_amazon, bench_dien_serving, bench_dien_speed, bench_movielens
 from pipelines.commands import bench_options as options
 from pipelines.commands.preparation import Preparation, make_data_key
 
@@ -187,3 +187,5 @@ def prerank_scoring(
 for name, description in bench_movielens.DESCRIPTIONS.items():
     app.command(name, help=description)(bench_movielens.movielens)
 app.command("dien-amazon")(bench_dien_amazon.dien_amazon)
+app.command("dien-speed")(bench_dien_speed.dien_speed)
+app.command("dien-serving")(bench_dien_serving.dien_serving)
