@@ -59,7 +59,7 @@ def test_a_teacher_that_sees_less_is_refused(training):
 
 def test_what_the_student_does_not_see_its_teacher_need_not(training):
     student = dataclasses.replace(STUDENT, disabled_groups=("attributes",))
-    _frozen(TASKS, SERVED[:2]).check(student, training.features)
+    _frozen(TASKS, SERVED[:2]).check(student.tasks, select_features(training.features, student))
 
 
 def test_jointly_the_same_is_refused(training):
