@@ -13,6 +13,7 @@ import pytest
 from pipelines import cli
 from sources.marketplace import EFFECTS, MarketplaceConfig
 from trainers.prerank.config import StudentConfig
+from trainers.ranking.config import RankerConfig
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"tensorflow", "tfx", "apache_beam", "pyarrow", "pandas", "numpy"}
@@ -37,7 +38,12 @@ def _own_signal_handler():
 
 
 @pytest.mark.parametrize(
-    "arguments", [("prerank", "--user", "u", "--item", b"\xff"), ("recommend", "--user", b"\xff")]
+    "arguments",
+    [
+        ("recommend", "--user", b"\xff"),
+        ("prerank", "--user", "u", "--item", b"\xff"),
+        ("rank", "--user", "u", "--item", b"\xff"),
+    ],
 )
 def test_an_id_that_is_not_utf8_is_refused(arguments):
     command = [sys.executable, "-m", "pipelines.cli", *arguments]
@@ -149,8 +155,15 @@ def test_help_of_simulate_names_the_real_defaults():
         assert re.search(rf"--{flag} .*\[default: \(?{value}\)?\]", text), flag
 
 
-def test_help_of_prerank_says_how_many_items_there_are_at_most():
-    assert f"prerank.depth ({StudentConfig().depth})" in winnow("prerank", "--help").stdout
+@pytest.mark.parametrize(
+    ("command", "depth"),
+    [
+        ("prerank", f"prerank.depth ({StudentConfig().depth})"),
+        ("rank", f"ranking.depth ({RankerConfig().depth})"),
+    ],
+)
+def test_help_of_a_stage_says_how_many_items_there_are_at_most(command, depth):
+    assert depth in winnow(command, "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -311,7 +324,7 @@ def test_what_was_stopped_is_not_called_a_defect(monkeypatch, capsys, number, wr
     "arguments",
     [
         *([], ["simulate"], ["import"], ["import", "movielens"], ["import", "amazon"], ["import", "events"]),
-        *(["run"], ["recommend"], ["prerank"], ["similar"], ["serve"], ["lineage"], ["bench"]),
+        *(["run"], ["recommend"], ["prerank"], ["rank"], ["similar"], ["serve"], ["lineage"], ["bench"]),
         *(["bench", "retrieval"], ["bench", "index"]),
         *(["bench", "movielens-tutorial"], ["bench", "leave-last-out"]),
     ],

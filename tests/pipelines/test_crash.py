@@ -109,8 +109,10 @@ def test_runs_killed_in_the_middle_of_three_nodes(workspace):
     result = workspace.run()
     assert result["verdict"] == "already live" and result["live_version"] == pushed
     # What the killed runs had finished is not done again; what is live has changed since.
-    judging = {"LiveModel", "RetrievalEvaluator", "RetrievalGate", "PrerankEvaluator", "PrerankGate"}
-    judging |= {"FunnelGate", "Pusher", "RunReport"}
+    judging = {
+        f"{stage}{kind}" for stage in ("Retrieval", "Prerank", "Rank") for kind in ("Evaluator", "Gate")
+    }
+    judging |= {"LiveModel", "FunnelGate", "Pusher", "RunReport"}
     assert {node for node, state in result["nodes"].items() if state == "done"} == judging
     assert workspace.versions() == [*before, pushed]
     check_whole(workspace.root)

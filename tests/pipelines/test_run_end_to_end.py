@@ -14,10 +14,12 @@ pytestmark = pytest.mark.slow
 BUILDING = {"IndexBuilder", "FunnelBuilder"}
 RETRIEVAL_TRAINING = {"RetrievalTrainer", "ItemToItemTrainer"}
 PRERANK_TRAINING = {"PrerankTeacherTrainer", "PrerankControlTrainer", "PrerankStudentTrainer"}
-TRAINING = RETRIEVAL_TRAINING | PRERANK_TRAINING | BUILDING
+TRAINING = RETRIEVAL_TRAINING | PRERANK_TRAINING | {"RankTrainer"} | BUILDING
 REPORT = "RunReport"
-GATES = {"RetrievalGate", "PrerankGate", "FunnelGate", "Pusher"}
-JUDGING = {"RetrievalEvaluator", "PrerankEvaluator", *GATES}
+STAGE_GATES = ("RetrievalGate", "PrerankGate", "RankGate")
+GATES = {*STAGE_GATES, "FunnelGate", "Pusher"}
+SCORE_EVALUATORS = {"PrerankEvaluator", "RankEvaluator"}
+JUDGING = {"RetrievalEvaluator", *SCORE_EVALUATORS, *GATES}
 
 
 def ran(result):
@@ -35,7 +37,15 @@ def test_the_first_run_runs_everything_and_pushes(workspace, first):
     names = {f"item to item recall_100, against {other}" for other in ("popularity", "random")}
     assert names <= {check["name"] for check in first["checks"]}
     assert first["prerank_metrics"]["models"].keys() == {"candidate", "control", "teacher"}
-    assert "auc, against control" in {c["name"] for c in first["checks"] if c["stage"] == "prerank"}
+    assert first["rank_metrics"]["models"].keys() == {"candidate", "prerank"}
+    compared = {(c["stage"], c["name"]) for c in first["checks"] if c["name"].startswith("auc, against")}
+    assert compared == {
+        *(("prerank", f"auc, against {other}") for other in ("random", "control")),
+        *(("rank", f"auc, against {other}") for other in ("random", "prerank")),
+    }
+    # The student is one model, whichever stage asks how good it is.
+    student = first["prerank_metrics"]["models"]["candidate"]["all"]
+    assert first["rank_metrics"]["models"]["prerank"]["all"]["auc"] == pytest.approx(student["auc"], abs=1e-6)
 
 
 def test_nothing_changed_trains_nothing_and_pushes_nothing(workspace, first):
@@ -91,14 +101,18 @@ def test_the_lineage_of_what_is_live_is_that_of_the_run_that_made_it(workspace, 
     assert cuts == sorted(cuts) and [cuts[0], cuts[-1]] == [days[0], days[-1]]
     uses = {(use["artifact"], makers[use["execution"]]) for use in found["uses"]}
     assert (made["RetrievalTrainer", "model"]["id"], "IndexBuilder") in uses
-    assert (made["PrerankTeacherTrainer", "model"]["id"], "PrerankStudentTrainer") in uses
+    for learner in ("PrerankStudentTrainer", "RankTrainer"):
+        assert (made["PrerankTeacherTrainer", "model"]["id"], learner) in uses
+    for user in ("FunnelBuilder", "RankEvaluator"):
+        assert {(made[x, "model"]["id"], user) for x in ("PrerankStudentTrainer", "RankTrainer")} <= uses
     recall = first["metrics"]["models"]["candidate"]["all"]["recall_100"]
     assert made["RetrievalEvaluator", "evaluation"]["properties"]["candidate"]["recall_100"] == recall
-    auc = first["prerank_metrics"]["models"]["candidate"]["all"]["auc"]
-    assert made["PrerankEvaluator", "evaluation"]["properties"]["candidate"]["auc"] == auc
+    for node, metrics in (("PrerankEvaluator", "prerank_metrics"), ("RankEvaluator", "rank_metrics")):
+        auc = first[metrics]["models"]["candidate"]["all"]["auc"]
+        assert made[node, "evaluation"]["properties"]["candidate"]["auc"] == auc
     checks = [
         {"stage": stage, **check}
-        for stage, gate in (("retrieval", "RetrievalGate"), ("prerank", "PrerankGate"))
+        for stage, gate in zip(("retrieval", "prerank", "rank"), STAGE_GATES, strict=True)
         for check in made[gate, "report"]["properties"]["checks"]
     ]
     assert checks == first["checks"]
@@ -121,10 +135,13 @@ def test_recommend_and_similar_answer_from_the_pushed_version(workspace, first):
         scores = [item["score"] for item in answer["items"]]
         assert len(scores) == 5 and scores == sorted(scores, reverse=True)
         assert all(item["title"] for item in answer["items"])
-    done = workspace.winnow("prerank", "--user", "u000001", "--k", 5, "--json", "--root", workspace.root)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["version"] == first["live_version"] and len(answer["items"]) == 5
+    for command, candidates in (("prerank", 200), ("rank", 200)):
+        done = workspace.winnow(command, "--user", "u000001", "--k", 5, "--json", "--root", workspace.root)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["version"] == first["live_version"] and answer["candidates"] == candidates
+        clicked = [item["clicked"] for item in answer["items"]]
+        assert len(clicked) == 5 and clicked == sorted(clicked, reverse=True)
     stranger = workspace.winnow("recommend", "--user", "nobody", "--json", "--root", workspace.root)
     assert stranger.returncode == 0 and "nobody is not in" in stranger.stderr
     assert json.loads(stranger.stdout)["clicks"] == 0
@@ -173,7 +190,16 @@ def test_a_changed_item_to_item_setting_trains_that_model_alone(workspace):
     workspace.config.write_text(config.replace("patience_epochs: 4", "patience_epochs: 5"))
     result = workspace.run()
     wanted = {"ItemToItemTrainer", *BUILDING, "RetrievalEvaluator", *GATES, REPORT}
-    assert ran(result) - {"LiveModel", "PrerankEvaluator"} == wanted  # these two where a version was pushed
+    assert ran(result) - {"LiveModel", *SCORE_EVALUATORS} == wanted  # these where a version was pushed
+    workspace.config.write_text(config)
+
+
+def test_a_changed_ranking_setting_trains_the_ranker_alone(workspace):
+    config = workspace.config.read_text()
+    workspace.config.write_text(config.replace("ranking: {", "ranking: {seed: 2, "))
+    result = workspace.run()
+    wanted = {"RankTrainer", "FunnelBuilder", "RetrievalEvaluator", "RankEvaluator", *GATES, REPORT}
+    assert ran(result) - {"LiveModel", "PrerankEvaluator"} == wanted
     workspace.config.write_text(config)
 
 
@@ -200,7 +226,8 @@ def test_a_new_day_of_events_runs_everything_but_the_schemas(workspace):
         REPORT,
     }
     assert result["verdict"] == "pushed" and len(workspace.versions()) == len(before) + 1
-    assert "live" in result["metrics"]["models"] and "live" in result["prerank_metrics"]["models"]
+    for stage in ("metrics", "prerank_metrics", "rank_metrics"):
+        assert "live" in result[stage]["models"], stage
     # What it was compared with is part of its lineage.
     assert workspace.lineage()["pushed_versions"] == [before[-1], result["live_version"]]
 

@@ -150,8 +150,19 @@ def test_a_model_trained_on_one_batch(workspace):
 def test_a_student_that_is_taught_the_opposite(workspace):
     """Worse than the same student without a teacher: the control is what shows it."""
     old = "TEACHER_LOGITS: fold(scores.logits)"
-    with spoiled_code(workspace, "trainers/prerank/teaching.py", old, old.replace("scores", "-scores")):
+    with spoiled_code(workspace, "trainers/scorers/teaching.py", old, old.replace("scores", "-scores")):
         assert "auc, against control" in block(workspace)
+
+
+def test_a_ranker_whose_order_is_of_no_use(workspace):
+    """Trained as it should be, exported with each weight's rows turned round: items have others' vectors."""
+    old = "export_ranker(result.scorer, transform_output"
+    new = f"result.scorer.set_weights([w[::-1] for w in result.scorer.get_weights()])\n    {old}"
+    with spoiled_code(workspace, "trainers/ranking/runner.py", old, new):
+        result = workspace.run(code=1)
+    failed = {(check["stage"], check["name"]) for check in result["checks"] if not check["passed"]}
+    assert ("rank", "auc, against random") in failed and {stage for stage, _ in failed} == {"rank"}
+    assert result["verdict"] == "blocked"
 
 
 def test_a_student_that_reads_a_privileged_feature(workspace):
@@ -188,10 +199,12 @@ def test_a_student_that_reads_a_privileged_feature(workspace):
         ("prerank_teacher: {disabled_groups: [history]}", "a teacher must see what its student sees"),
         ("prerank_teacher: {disabled_groups: [interactions], form: pfd}", "set the form to 'md'"),
         ("distillation: {weight: 1.5}", "distillation.weight"),
+        ("ranking: {disabled_groups: [history]}", "set ranking.interest to 'none'"),
+        ("ranking: {interest: dein}", "ranking.interest"),
         ("distillation: {losses: [{form: logits, temperature: 0}]}", "distillation.losses.0.temperature"),
     ],
 )
-def test_a_distillation_that_cannot_be(workspace, section, said):
+def test_a_training_that_cannot_be(workspace, section, said):
     with spoiled(workspace.config, section.encode()):
         assert said in fail(workspace)
 
