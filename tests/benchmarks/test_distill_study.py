@@ -237,6 +237,7 @@ def test_distill_study_and_scoring_end_to_end(tmp_path):
         "prerank_teacher:\n"
         "  {max_epochs: 2, embedding_dim: 8, deep_dims: [8], disabled_groups: [text, time],\n"
         "   batch_size: 32, learning_rate: 0.01, weight_averaging: 0.5}\n"
+        "ranking: {disabled_groups: [text, time]}\n"  # it has the same teacher
     )
     common = ("--events", "log", "--root", "root", "--config", config, "--json")
     first = winnow(tmp_path, "distill-study", *common, "--seeds", 1, "--plot", "study.png")
