@@ -196,7 +196,7 @@ def test_a_student_that_reads_a_privileged_feature(workspace):
     ("section", "said"),
     [
         ("prerank: {tasks: [clicked, converted]}", "Give the teacher the student's tasks"),
-        ("prerank_teacher: {disabled_groups: [history]}", "a teacher must see what its student sees"),
+        ("prerank_teacher: {disabled_groups: [history]}", "a teacher must see what it teaches on"),
         ("prerank_teacher: {disabled_groups: [interactions], form: pfd}", "set the form to 'md'"),
         ("distillation: {weight: 1.5}", "distillation.weight"),
         ("ranking: {disabled_groups: [history]}", "set ranking.interest to 'none'"),
