@@ -1,12 +1,11 @@
 """GRUs over histories, whose update can be weighed by attention; the gradient written out.
 
 Inputs are projected for all steps at once, and once for all rows that share a history: a step of the loop
-gives each row its history's. The loop keeps its states alone: what else the gradient needs of a step is
-computed again, while the step's arrays are in the processor's cache, with the operations that TensorFlow has
-for the derivatives of σ and tanh.
+gives each row its history's. The gates and the proposal go through the loop as arrays of their own, so that
+no step cuts or joins any, and what the gradient needs of a step is kept as the step left it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import tensorflow as tf
@@ -74,165 +73,154 @@ class GatedRecurrence(tf.keras.layers.Layer):
         """
         if attention is None and self.update != "gru":
             raise ValueError(f"update {self.update!r} needs attention; only 'gru' does without")
-        by_time = tf.transpose(projected + self._bias, [1, 0, 2])
-        is_event = tf.cast(tf.transpose(mask), by_time.dtype)[:, :, tf.newaxis]
+        by_gate = tf.reshape(projected + self._bias, [*tf.unstack(tf.shape(mask)), 3, self.units])
+        inputs = tf.unstack(tf.transpose(by_gate, [2, 1, 0, 3]))
+        is_event = tf.cast(tf.transpose(mask), projected.dtype)[:, :, tf.newaxis]
         if request is not None:
             is_event = tf.gather(is_event, request, axis=1)
-        weights = is_event if attention is None else tf.transpose(attention)[:, :, tf.newaxis]
-        return _run(by_time, tf.convert_to_tensor(self._recurrent), weights, is_event, request, self.update)
+        by_time = None if self.update == "gru" else tf.transpose(attention)[:, :, tf.newaxis]
+        weights = _weigh(self.update, is_event, by_time)
+        return _run(inputs, tf.split(self._recurrent, 3, axis=1), weights, request)
 
     def get_config(self) -> dict[str, Any]:
         """Keras' hook."""
         return {**super().get_config(), "units": self.units, "update": self.update}
 
 
-def _weigh(update: Update, gate: tf.Tensor, attention: tf.Tensor) -> tf.Tensor:
-    if update == "gru":
-        return gate
+def _weigh(update: Update, is_event: tf.Tensor, attention: tf.Tensor | None) -> list[tf.Tensor]:
+    """s, and o where it is not always 0, of w = s u + o: [T, N, 1]. Without attention w = u."""
+    if attention is None:
+        return [is_event]
     if update == "agru":
-        return attention + tf.zeros_like(gate)
+        return [tf.zeros_like(is_event), is_event * attention]
     if update == "augru":
-        return attention * gate
-    return 1.0 - (1.0 - attention) * (1.0 - gate)
-
-
-def _weigh_derivatives(update: Update, gate: tf.Tensor, attention: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of w, by the gate and by the attention."""
-    if update == "gru":
-        return tf.ones_like(gate), tf.zeros_like(gate)
-    if update == "agru":
-        return tf.zeros_like(gate), tf.ones_like(gate)
-    if update == "augru":
-        return attention + tf.zeros_like(gate), gate
-    return 1.0 - attention + tf.zeros_like(gate), 1.0 - gate
+        return [is_event * attention]
+    return [is_event * (1.0 - attention), is_event * attention]
 
 
 def _run(
-    inputs: tf.Tensor,
-    recurrent: tf.Tensor,
-    attention: tf.Tensor,
-    is_event: tf.Tensor,
+    inputs: Sequence[tf.Tensor],
+    recurrent: Sequence[tf.Tensor],
+    weights: Sequence[tf.Tensor],
     request: tf.Tensor | None,
-    update: Update,
 ) -> tf.Tensor:
     """States [T, N, H].
 
     Args:
-      inputs: [T, R, 3 H], with the bias.
-      recurrent: U [H, 3 H].
-      attention: [T, N, 1].
-      is_event: [T, N, 1].
+      inputs: of u, r and c, with the bias, [T, R, H] each.
+      recurrent: U of u, r and c, [H, H] each.
+      weights: see `_weigh`.
       request: see `GatedRecurrence.call`.
-      update: see `GatedRecurrence`.
     """
 
     @tf.custom_gradient
-    def run(
-        inputs: tf.Tensor, recurrent: tf.Tensor, attention: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
-        states = _scan(inputs, recurrent, attention, is_event, request, update)
+    def run(*given: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+        inputs, recurrent, weights = given[:3], given[3:6], given[6:]
+        states, kept = _scan(inputs, recurrent, weights, request)
 
-        def gradient(d_states: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            before = tf.concat([tf.zeros_like(states[:1]), states[:-1]], axis=0)
-            d_inputs, d_from_state, d_attention = _scan_back(
-                d_states, before, inputs, recurrent, attention, is_event, request, update
-            )
-            d_recurrent = tf.einsum("tbh,tbg->hg", before, d_from_state)
-            return d_inputs, d_recurrent, d_attention
+        def gradient(d_states: tf.Tensor) -> list[tf.Tensor]:
+            return _scan_back(d_states, kept, inputs, recurrent, weights, request)
 
         return states, gradient
 
-    return run(inputs, recurrent, attention)
-
-
-def _gates(inputs: tf.Tensor, from_state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """[u, r], c and U_c h, of W x + b and U h."""
-    units = inputs.shape[-1] // 3
-    of_gates, of_proposal = tf.split(inputs, [2 * units, units], axis=1)
-    gates_from_state, proposal_from_state = tf.split(from_state, [2 * units, units], axis=1)
-    gates = tf.sigmoid(of_gates + gates_from_state)
-    proposal = tf.tanh(of_proposal + gates[:, units:] * proposal_from_state)
-    return gates, proposal, proposal_from_state
-
-
-def _give_rows(inputs: tf.Tensor, request: tf.Tensor | None) -> tf.Tensor:
-    """Of each row [N, D], what is its request's of a step [R, D]."""
-    return inputs if request is None else tf.gather(inputs, request)
+    return run(*inputs, *recurrent, *weights)
 
 
 def _scan(
-    inputs: tf.Tensor,
-    recurrent: tf.Tensor,
-    attention: tf.Tensor,
-    is_event: tf.Tensor,
+    inputs: Sequence[tf.Tensor],
+    recurrent: Sequence[tf.Tensor],
+    weights: Sequence[tf.Tensor],
     request: tf.Tensor | None,
-    update: Update,
-) -> tf.Tensor:
-    steps, units = tf.shape(inputs)[0], recurrent.shape[0]
-    arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in (inputs, attention, is_event)]
-    states = tf.TensorArray(inputs.dtype, steps, element_shape=[None, units])
+) -> tuple[tf.Tensor, list[tf.TensorArray]]:
+    """The states [T, N, H]; and of each step the state before it, u, r, c and U_c h, [N, H] each."""
+    steps, units = tf.shape(weights[0])[0], inputs[0].shape[-1]
+    of_inputs, of_weights = _unstack(inputs), _unstack(weights)
 
-    def step(t: tf.Tensor, state: tf.Tensor, states: tf.TensorArray) -> tuple[Any, ...]:
-        x, a, m = (array.read(t) for array in arrays)
-        gates, proposal, _ = _gates(_give_rows(x, request), tf.matmul(state, recurrent))
-        state += m * _weigh(update, gates[:, :units], a) * (proposal - state)
-        return t + 1, state, states.write(t, state)
+    def step(t: tf.Tensor, state: tf.Tensor, *results: tf.TensorArray) -> tuple[Any, ...]:
+        x_u, x_r, x_c = (x if request is None else tf.gather(x, request) for x in _read(of_inputs, t))
+        from_u, from_r, from_c = (tf.matmul(state, x) for x in recurrent)
+        u, r = tf.sigmoid(x_u + from_u), tf.sigmoid(x_r + from_r)
+        c = tf.tanh(x_c + r * from_c)
+        after = state + _weight(_read(of_weights, t), u) * (c - state)
+        return t + 1, after, *_write(results, t, (after, state, u, r, c, from_c))
 
-    start = tf.zeros([tf.shape(is_event)[1], units], inputs.dtype)
-    _, _, states = tf.while_loop(lambda t, *_: t < steps, step, (0, start, states), maximum_iterations=steps)
-    return states.stack()
+    start = tf.zeros([tf.shape(weights[0])[1], units], inputs[0].dtype)
+    results = [
+        tf.TensorArray(start.dtype, steps, element_shape=[None, units], clear_after_read=False)
+        for _ in range(6)
+    ]
+    _, _, states, *kept = tf.while_loop(
+        lambda t, *_: t < steps, step, (0, start, *results), maximum_iterations=steps
+    )
+    return states.stack(), kept
 
 
 def _scan_back(
     d_states: tf.Tensor,
-    before: tf.Tensor,
-    inputs: tf.Tensor,
-    recurrent: tf.Tensor,
-    attention: tf.Tensor,
-    is_event: tf.Tensor,
+    kept: Sequence[tf.TensorArray],
+    inputs: Sequence[tf.Tensor],
+    recurrent: Sequence[tf.Tensor],
+    weights: Sequence[tf.Tensor],
     request: tf.Tensor | None,
-    update: Update,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradients by the inputs [T, R, 3 H], by U h [T, N, 3 H], and by the attention [T, N, 1].
+) -> list[tf.Tensor]:
+    """The gradients by the inputs, the recurrent matrices and the weights.
 
     Args:
       d_states: [T, N, H] by what is returned of each step.
-      before: [T, N, H] the states before each step.
-      inputs, recurrent, attention, is_event, request, update: see `_run`.
+      kept: see `_scan`.
+      inputs, recurrent, weights, request: see `_run`.
     """
-    steps, units = tf.shape(inputs)[0], recurrent.shape[0]
-    given = (d_states, before, inputs, attention, is_event)
-    arrays = [tf.TensorArray(x.dtype, steps).unstack(x) for x in given]
-    results = [
-        tf.TensorArray(inputs.dtype, steps, element_shape=[None, width])
-        for width in (3 * units, 3 * units, 1)
-    ]
+    steps, requests, units = tf.shape(d_states)[0], tf.shape(inputs[0])[1], d_states.shape[-1]
+    given, of_weights = _unstack([d_states]), _unstack(weights)
 
-    def step(t: tf.Tensor, d_later: tf.Tensor, *results: tf.TensorArray) -> tuple[Any, ...]:
-        d_state, state, x, a, m = (array.read(t) for array in arrays)
-        gates, c, from_state = _gates(_give_rows(x, request), tf.matmul(state, recurrent))
-        u, r = tf.split(gates, 2, axis=1)
-        by_gate, by_attention = _weigh_derivatives(update, u, a)
+    def step(t: tf.Tensor, d_later: tf.Tensor, *results: Any) -> tuple[Any, ...]:
+        totals, arrays = results[:3], results[3:]
+        [d_state], [state, u, r, c, from_c] = _read(given, t), _read(kept, t)
+        w = _read(of_weights, t)
         d_after = d_later + d_state
-        d_step = d_after * m * _weigh(update, u, a)
-        d_weight = d_after * m * (c - state)
-        d_proposal = tf.raw_ops.TanhGrad(y=c, dy=d_step)
-        d_both = tf.raw_ops.SigmoidGrad(
-            y=gates, dy=tf.concat([d_weight * by_gate, d_proposal * from_state], axis=1)
+        d_step = d_after * _weight(w, u)
+        d_weight = d_after * (c - state)
+        d_c = tf.raw_ops.TanhGrad(y=c, dy=d_step)
+        d_u = tf.raw_ops.SigmoidGrad(y=u, dy=d_weight * w[0])
+        d_r = tf.raw_ops.SigmoidGrad(y=r, dy=d_c * from_c)
+        d_from = (d_u, d_r, d_c * r)
+        d_recurrent = [
+            total + tf.matmul(state, x, transpose_a=True) for total, x in zip(totals, d_from, strict=True)
+        ]
+        d_before = tf.add_n(
+            [d_after - d_step]
+            + [tf.matmul(x, y, transpose_b=True) for x, y in zip(d_from, recurrent, strict=True)]
         )
-        d_from_state = tf.concat([d_both, d_proposal * r], axis=1)
-        d_input = tf.concat([d_both, d_proposal], axis=1)
+        d_inputs = [d_u, d_r, d_c]
         if request is not None:
-            d_input = tf.math.unsorted_segment_sum(d_input, request, tf.shape(x)[0])
-        found = (
-            d_input,
-            d_from_state,
-            tf.reduce_sum(d_weight * by_attention, axis=1, keepdims=True),
-        )
-        d_before = d_after - d_step + tf.matmul(d_from_state, recurrent, transpose_b=True)
-        return t - 1, d_before, *(array.write(t, x) for array, x in zip(results, found, strict=True))
+            d_inputs = [tf.math.unsorted_segment_sum(x, request, requests) for x in d_inputs]
+        d_w = [tf.reduce_sum(x, axis=1, keepdims=True) for x in (d_weight * u, d_weight)[: len(w)]]
+        return t - 1, d_before, *d_recurrent, *_write(arrays, t, [*d_inputs, *d_w])
 
-    start = (steps - 1, tf.zeros_like(d_states[0]), *results)
-    _, _, *results = tf.while_loop(lambda t, *_: t >= 0, step, start, maximum_iterations=steps)
-    d_inputs, d_from_state, d_attention = (array.stack() for array in results)
-    return d_inputs, d_from_state, d_attention
+    results = [
+        tf.TensorArray(d_states.dtype, steps, element_shape=[None, width])
+        for width in [units] * 3 + [1] * len(weights)
+    ]
+    start = (steps - 1, tf.zeros_like(d_states[0]), *(tf.zeros_like(x) for x in recurrent), *results)
+    _, _, *found = tf.while_loop(lambda t, *_: t >= 0, step, start, maximum_iterations=steps)
+    by_step = [array.stack() for array in found[3:]]
+    return [*by_step[:3], *found[:3], *by_step[3:]]
+
+
+def _weight(weights: Sequence[tf.Tensor], gate: tf.Tensor) -> tf.Tensor:
+    """w = s u + o, see `_weigh`."""
+    return weights[0] * gate if len(weights) == 1 else weights[0] * gate + weights[1]
+
+
+def _unstack(tensors: Sequence[tf.Tensor]) -> list[tf.TensorArray]:
+    return [tf.TensorArray(x.dtype, tf.shape(x)[0]).unstack(x) for x in tensors]
+
+
+def _read(arrays: Sequence[tf.TensorArray], step: tf.Tensor) -> list[tf.Tensor]:
+    return [array.read(step) for array in arrays]
+
+
+def _write(
+    arrays: Sequence[tf.TensorArray], step: tf.Tensor, tensors: Sequence[tf.Tensor]
+) -> list[tf.TensorArray]:
+    return [array.write(step, x) for array, x in zip(arrays, tensors, strict=True)]
