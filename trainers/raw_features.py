@@ -22,30 +22,41 @@ _TYPES = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64, schema_pb2.FLOA
 class ServedModel(tf.Module):
     """What is saved of a Keras model: the functions of a subclass, and the variables they use.
 
-    The model itself is not tracked: TensorFlow would trace every layer of it once more, which takes longer
-    than all the rest of the export.
-
     Args:
       model: the trained model.
+      transform_output: the Transform graph it was trained with.
     """
 
-    def __init__(self, model: tf.keras.Model):
+    def __init__(self, model: tf.keras.Model, transform_output: tft.TFTransformOutput):
         super().__init__()
+        # Not tracked: TensorFlow would trace every layer of it once more, longer than all the rest takes.
         object.__setattr__(self, "_model", model)
+        self._raw = RawFeatures(transform_output)
 
-    def save(self, path: str, signatures: Mapping[str, Any]) -> None:
+    def save(self, path: str, signatures: Mapping[str, Any], **functions: Any) -> None:
         """Writes the SavedModel.
 
         Args:
           path: the directory to write.
           signatures: functions by name, traced or with an input signature.
+          functions: others, which the loaded model has as methods.
         """
         traced = {
             name: function.get_concrete_function() if hasattr(function, "get_concrete_function") else function
             for name, function in signatures.items()
         }
-        self._variables = list(self._model.variables)  # all are made by now
-        tf.saved_model.save(self, path, signatures=traced)
+        # Not this object, of which each function would be traced and saved a second time.
+        saved = tf.Module()
+        saved.raw = self._raw
+        saved.kept_variables = list(self._model.variables)  # all are made by now
+        for name, function in functions.items():
+            setattr(saved, name, function)
+        tf.saved_model.save(saved, path, signatures=traced, options=save_options())
+
+
+def save_options(**options: Any) -> tf.saved_model.SaveOptions:
+    """How SavedModels are written: for inference alone, without what a gradient would need."""
+    return tf.saved_model.SaveOptions(experimental_custom_gradients=False, **options)
 
 
 class RawFeatures(tf.Module):

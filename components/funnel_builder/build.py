@@ -21,7 +21,7 @@ from components.index_builder.package import load_package
 from components.privileged_check import find_privileged_inputs
 from trainers.prerank.export import ITEM_SIGNATURE
 from trainers.ranking.export import ITEMS_SIGNATURE
-from trainers.raw_features import EXTRA_DIR
+from trainers.raw_features import EXTRA_DIR, save_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _save(retrieval: Any, stages: Sequence[tf.Module], signatures: Mapping[str, 
     """
     package = tf.Module()
     package.retrieval, package.stages = retrieval, stages
-    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    options = save_options(namespace_whitelist=["Scann"])
     every = {**retrieval.signatures, **signatures}
     tf.saved_model.save(package, path, signatures=every, options=options)
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from schemas import features as f
+from trainers.raw_features import save_options
 from trainers.retrieval import export
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -200,7 +201,7 @@ class RetrievalPackage(tf.Module):
                 SIMILAR_SIGNATURE: self.similar,
                 QUERY_SIGNATURE: self.query_vector,
             },
-            options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
+            options=save_options(namespace_whitelist=["Scann"]),
         )
 
 

@@ -12,7 +12,7 @@ from trainers.batches import make_dense_spec
 from trainers.preprocessing import EncodedFeature
 from trainers.prerank.model import TwoTowerStudent
 from trainers.prerank.teachers import Teacher
-from trainers.raw_features import EXAMPLES, EXTRA_DIR, SCORE_SIGNATURE, RawFeatures, ServedModel, unpad
+from trainers.raw_features import EXAMPLES, EXTRA_DIR, SCORE_SIGNATURE, ServedModel, unpad
 from trainers.scorers.data import REQUEST
 from trainers.scorers.scores import Scores
 from trainers.scorers.teaching import FrozenTeacher, TeacherError
@@ -44,10 +44,9 @@ class _ServedScorer(ServedModel):
         tasks: Sequence[str],
         transform_output: tft.TFTransformOutput,
     ):
-        super().__init__(scorer)
+        super().__init__(scorer, transform_output)
         self._features = tuple(features)
         self._tasks = tuple(tasks)
-        self._raw = RawFeatures(transform_output)
         # A cross is made of both sides' features, none of its own.
         self._roles = {x.role for x in features} - {f.Role.CROSS}
 
@@ -153,8 +152,7 @@ def export_teacher(
       path: the directory to write.
     """
     served = ServedTeacher(teacher, teacher.features, teacher.config.tasks, transform_output)
-    served.teach = served.make_teach()
-    served.save(path, {SCORE_SIGNATURE: served.score_examples})
+    served.save(path, {SCORE_SIGNATURE: served.score_examples}, teach=served.make_teach())
     about = {
         "tasks": list(teacher.config.tasks),
         "features": [x.name for x in teacher.features],

@@ -8,7 +8,7 @@ import tensorflow_transform as tft
 from schemas import features as f
 from trainers.batches import make_dense_spec
 from trainers.ranking.model import Ranker
-from trainers.raw_features import EXAMPLES, SCORE_SIGNATURE, RawFeatures, ServedModel, unpad
+from trainers.raw_features import EXAMPLES, SCORE_SIGNATURE, ServedModel, unpad
 from trainers.scorers.data import REQUEST
 
 ITEMS_SIGNATURE = "encode_items"
@@ -25,8 +25,7 @@ class ServedRanker(ServedModel):
     """
 
     def __init__(self, ranker: Ranker, transform_output: tft.TFTransformOutput):
-        super().__init__(ranker)
-        self._raw = RawFeatures(transform_output)
+        super().__init__(ranker, transform_output)
         features = ranker.features
         self._query = (*features.profile, *features.history)
         self._candidate = features.candidate

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas import features as f
-from trainers.raw_features import EXAMPLES, EXTRA_DIR, RawFeatures, ServedModel, unpad
+from trainers.raw_features import EXAMPLES, EXTRA_DIR, ServedModel, unpad
 from trainers.retrieval.item_to_item import anchor_source
 from trainers.retrieval.model import RetrievalModel
 
@@ -30,10 +30,6 @@ class _ServedCandidates(ServedModel):
       model: the trained model.
       transform_output: the Transform graph it was trained with.
     """
-
-    def __init__(self, model: RetrievalModel, transform_output: tft.TFTransformOutput):
-        super().__init__(model)
-        self._raw = RawFeatures(transform_output)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, EXAMPLES)])
     def item_vector(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
