@@ -9,7 +9,7 @@ from trainers.ranking.config import RankerConfig
 NONE = "none"
 DIN = "din"
 DIEN = "augru+aux"
-COMPARED = (NONE, DIN, "gru", "augru", DIEN)  # enough to see whether evolution is worth anything
+COMPARED = (NONE, DIN, "augru", DIEN)  # enough to see whether evolution is worth anything
 _FORMS = ("gru", "aigru", "agru", "augru")
 _AUXILIARY = "+aux"
 

@@ -1,5 +1,6 @@
 """`winnow ablate`: what each part of a model is worth."""
 
+import dataclasses
 import functools
 import tempfile
 from collections.abc import Sequence
@@ -17,9 +18,24 @@ if TYPE_CHECKING:
     from benchmarks.ranking.data import LogRows
     from benchmarks.ranking.models import RankerSpec
     from pipelines.config import RunConfig
-    from sources.event_log import EventLog
 
-_DRIFT, _NO_DRIFT = "drifting interests", "no drift"
+_EVENT_AGE = "history_timestamp_age"
+
+
+@dataclasses.dataclass(frozen=True)
+class _World:
+    """What the study is made on.
+
+    Attributes:
+      title: of its table.
+      log: the event log's directory.
+      hidden: encoded features that no row sees.
+    """
+
+    title: str
+    log: Path
+    hidden: tuple[str, ...] = ()
+
 
 app = typer.Typer(help="Train a model without its parts, one at a time.", no_args_is_help=True)
 
@@ -35,7 +51,8 @@ def ranking(
         Path | None,
         typer.Option(
             "--events",
-            help="The event log; two simulated marketplaces when left out, interests drifting and not.",
+            help="The event log; when left out a simulated marketplace with drifting interests, the same "
+            "without the age of each event, and one without drift.",
             show_default=False,
             resolve_path=True,
         ),
@@ -67,12 +84,16 @@ def ranking(
     settings = load_config(config)
     check_config(DEFAULT_SOURCE if events is None else EventLog(events).manifest.schema, settings)
     if events is not None:
-        logs = {events.name: events}
+        worlds = [_World(events.name, events)]
     else:
-        folder = root / "bench"
-        logs = {_DRIFT: folder / "default", _NO_DRIFT: folder / "default-no-drift"}
-        for title, path in logs.items():
-            simulate_default(path, drift=title == _DRIFT)
+        drifting, steady = root / "bench" / "default", root / "bench" / "default-no-drift"
+        simulate_default(drifting, drift=True)
+        simulate_default(steady, drift=False)
+        worlds = [
+            _World("drifting interests", drifting),
+            _World("drifting, without event ages", drifting, (_EVENT_AGE,)),
+            _World("no drift", steady),
+        ]
 
     from benchmarks.ranking.models import COMPARED, list_rankers
     from benchmarks.ranking.report import describe_protocol, print_explanation, print_report
@@ -80,11 +101,10 @@ def ranking(
     rankers = list_rankers(settings.ranking, full=full)
     study_seeds = options.list_seeds(settings.ranking.seed, seeds, full)
     summaries = {}
-    for title, path in logs.items():
-        if title == _NO_DRIFT and not full:
+    for world in worlds:
+        if world is not worlds[0] and not full:
             rankers = [spec for spec in rankers if spec.name in COMPARED]
-        run_root = root / "logs" / path.name
-        summaries[title] = _study(EventLog(path), settings, rankers, study_seeds, run_root, root)
+        summaries[world.title] = _study(world, settings, rankers, study_seeds, root)
     for title, summary in summaries.items():
         print_report(f"{title}: {describe_protocol(summary['protocol'])}", summary)
     print_explanation()
@@ -100,22 +120,16 @@ def ranking(
 
 
 def _study(
-    log: "EventLog",
-    settings: "RunConfig",
-    rankers: "Sequence[RankerSpec]",
-    seeds: Sequence[int],
-    run_root: Path,
-    root: Path,
+    world: _World, settings: "RunConfig", rankers: "Sequence[RankerSpec]", seeds: Sequence[int], root: Path
 ) -> dict[str, Any]:
-    """All rows on one log.
+    """All rows in one world.
 
     Args:
-      log: the event log.
+      world: what they are trained and measured on.
       settings: of the run.
       rankers: the rows.
       seeds: of every row.
-      run_root: where the nodes up to Transform run.
-      root: of the results.
+      root: of the results, and of the runs of the nodes up to Transform.
     """
     from benchmarks.machine import describe_machine
     from benchmarks.ranking.study import Study, run_study
@@ -123,22 +137,24 @@ def _study(
     from components.event_ingest.negatives import lacks_negatives
     from pipelines.code_fingerprint import compute_code_fingerprint
     from pipelines.paths import RunPaths
+    from sources.event_log import EventLog
 
+    log = EventLog(world.log)
     machine = describe_machine(options.PACKAGES)
     with ExitStack() as stack:
         cache_dir = stack.enter_context(tempfile.TemporaryDirectory())
-        preparation = Preparation(log, settings, RunPaths(run_root), stack)
+        preparation = Preparation(log, settings, RunPaths(root / "logs" / log.path.name), stack)
 
         @functools.cache
         def load_data() -> "LogRows":
             from benchmarks.ranking.data import LogRows
 
-            return LogRows(log, preparation.run(), cache_dir)
+            return LogRows(log, preparation.run(), cache_dir, world.hidden)
 
         study = Study(
             rankers=rankers,
             seeds=seeds,
-            data_key=make_data_key(log, settings),
+            data_key={**make_data_key(log, settings), "hidden": world.hidden},
             machine=machine,
             load_data=load_data,
             fingerprint=compute_code_fingerprint,
