@@ -12,6 +12,7 @@ from tensorflow_transform.tf_metadata import schema_utils
 from schemas import features as f
 from trainers.batches import to_dense
 from trainers.preprocessing import EncodedFeature
+from trainers.saved_models import save_signatures
 
 EXAMPLES = "examples"  # the input of signatures that take serialized tf.Examples
 EXTRA_DIR = "assets.extra"
@@ -51,12 +52,7 @@ class ServedModel(tf.Module):
         saved.kept_variables = list(self._model.variables)  # all are made by now
         for name, function in functions.items():
             setattr(saved, name, function)
-        tf.saved_model.save(saved, path, signatures=traced, options=save_options())
-
-
-def save_options(**options: Any) -> tf.saved_model.SaveOptions:
-    """How SavedModels are written: for inference alone, without what a gradient would need."""
-    return tf.saved_model.SaveOptions(experimental_custom_gradients=False, **options)
+        save_signatures(saved, path, traced)
 
 
 class RawFeatures(tf.Module):

@@ -13,6 +13,7 @@ from schemas import features as f
 from trainers.preprocessing import EncodedFeature
 from trainers.ranking.config import RankerConfig
 from trainers.ranking.model import Ranker
+from trainers.saved_models import save_signatures
 from trainers.scorers.data import REQUEST
 from trainers.scorers.scores import Inputs
 
@@ -84,7 +85,7 @@ def export(
     module.score = tf.function(score, input_signature=[specs], jit_compile=xla, autograph=False)
     module.variables_kept = list(ranker.variables)
     path = str(folder / f"{shape.candidates}-{shape.history}-{tiled}-{xla}")
-    tf.saved_model.save(module, path)
+    save_signatures(module, path, {})
     loaded = tf.saved_model.load(path)
     return functools.partial(_call, loaded)  # which keeps the variables
 

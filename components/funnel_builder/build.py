@@ -21,7 +21,8 @@ from components.index_builder.package import load_package
 from components.privileged_check import find_privileged_inputs
 from trainers.prerank.export import ITEM_SIGNATURE
 from trainers.ranking.export import ITEMS_SIGNATURE
-from trainers.raw_features import EXTRA_DIR, save_options
+from trainers.raw_features import EXTRA_DIR
+from trainers.saved_models import save_signatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +95,7 @@ def _save(retrieval: Any, stages: Sequence[tf.Module], signatures: Mapping[str, 
     """
     package = tf.Module()
     package.retrieval, package.stages = retrieval, stages
-    options = save_options(namespace_whitelist=["Scann"])
-    every = {**retrieval.signatures, **signatures}
-    tf.saved_model.save(package, path, signatures=every, options=options)
+    save_signatures(package, path, {**retrieval.signatures, **signatures}, namespaces=("Scann",))
 
 
 def check_transform_assets(retrieval_dir: str, model_dir: str, model: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from schemas import features as f
-from trainers.raw_features import save_options
 from trainers.retrieval import export
+from trainers.saved_models import save_signatures
 
 DEFAULT_SIGNATURE = "serving_default"
 RECOMMEND_SIGNATURE = "recommend"
@@ -191,17 +191,17 @@ class RetrievalPackage(tf.Module):
 
     def save(self, path: str) -> None:
         """Writes the SavedModel."""
-        tf.saved_model.save(
+        save_signatures(
             self,
             path,
-            signatures={
+            {
                 DEFAULT_SIGNATURE: self.from_examples,
                 RECOMMEND_SIGNATURE: self.recommend(),
                 RECOMMEND_EXAMPLES_SIGNATURE: self.from_examples_excluding,
                 SIMILAR_SIGNATURE: self.similar,
                 QUERY_SIGNATURE: self.query_vector,
             },
-            options=save_options(namespace_whitelist=["Scann"]),
+            namespaces=("Scann",),
         )
 
 

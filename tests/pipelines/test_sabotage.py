@@ -141,28 +141,33 @@ def test_weights_that_are_nan(workspace):
     assert "IndexBuilder failed" in message and "gives NaN or infinite vectors" in message
 
 
-def test_a_model_trained_on_one_batch(workspace):
-    old = "model.fit(batches, epochs=config.max_epochs"
-    with spoiled_code(workspace, "trainers/retrieval/train.py", old, "model.fit(batches.take(1), epochs=1"):
-        assert "recall_100, against popularity" in block(workspace)
-
-
-def test_a_student_that_is_taught_the_opposite(workspace):
-    """Worse than the same student without a teacher: the control is what shows it."""
-    old = "TEACHER_LOGITS: fold(scores.logits)"
-    with spoiled_code(workspace, "trainers/scorers/teaching.py", old, old.replace("scores", "-scores")):
-        assert "auc, against control" in block(workspace)
-
-
-def test_a_ranker_whose_order_is_of_no_use(workspace):
-    """Trained as it should be, exported with each weight's rows turned round: items have others' vectors."""
-    old = "export_ranker(result.scorer, transform_output"
-    new = f"result.scorer.set_weights([w[::-1] for w in result.scorer.get_weights()])\n    {old}"
-    with spoiled_code(workspace, "trainers/ranking/runner.py", old, new):
+def test_a_model_that_is_of_no_use_in_each_stage(workspace):
+    """Three in one run, of which each gate sees its own."""
+    fit = "model.fit(batches, epochs=config.max_epochs"
+    taught = "TEACHER_LOGITS: fold(scores.logits)"
+    export = "export_ranker(result.scorer, transform_output"
+    spoils = {
+        # Trained on one batch.
+        "trainers/retrieval/train.py": (fit, "model.fit(batches.take(1), epochs=1"),
+        # Taught the opposite: worse than the same student without a teacher, which the control shows.
+        "trainers/scorers/teaching.py": (taught, taught.replace("scores", "-scores")),
+        # Exported with each weight's rows turned round: items have others' vectors.
+        "trainers/ranking/runner.py": (
+            export,
+            f"result.scorer.set_weights([w[::-1] for w in result.scorer.get_weights()])\n    {export}",
+        ),
+    }
+    with contextlib.ExitStack() as stack:
+        for file, (old, new) in spoils.items():
+            stack.enter_context(spoiled_code(workspace, file, old, new))
         result = workspace.run(code=1)
-    failed = {(check["stage"], check["name"]) for check in result["checks"] if not check["passed"]}
-    assert ("rank", "auc, against random") in failed and {stage for stage, _ in failed} == {"rank"}
     assert result["verdict"] == "blocked"
+    failed = {(check["stage"], check["name"]) for check in result["checks"] if not check["passed"]}
+    assert failed >= {
+        ("retrieval", "recall_100, against popularity"),
+        ("prerank", "auc, against control"),
+        ("rank", "auc, against random"),
+    }
 
 
 def test_a_student_that_reads_a_privileged_feature(workspace):
@@ -196,12 +201,8 @@ def test_a_student_that_reads_a_privileged_feature(workspace):
     ("section", "said"),
     [
         ("prerank: {tasks: [clicked, converted]}", "Give the teacher the student's tasks"),
-        ("prerank_teacher: {disabled_groups: [history]}", "a teacher must see what it teaches on"),
-        ("prerank_teacher: {disabled_groups: [interactions], form: pfd}", "set the form to 'md'"),
         ("distillation: {weight: 1.5}", "distillation.weight"),
         ("ranking: {disabled_groups: [history]}", "set ranking.interest to 'none'"),
-        ("ranking: {interest: dein}", "ranking.interest"),
-        ("distillation: {losses: [{form: logits, temperature: 0}]}", "distillation.losses.0.temperature"),
     ],
 )
 def test_a_training_that_cannot_be(workspace, section, said):

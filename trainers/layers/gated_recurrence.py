@@ -2,7 +2,8 @@
 
 Inputs are projected for all steps at once, and once for all rows that share a history: a step of the loop
 gives each row its history's. The gates and the proposal go through the loop as arrays of their own, so that
-no step cuts or joins any, and what the gradient needs of a step is kept as the step left it.
+no step cuts or joins any, and what the gradient needs of a step is kept as the step left it; a SavedModel
+cannot hold that, so it is written without gradients, see `trainers.saved_models`.
 """
 
 from collections.abc import Callable, Sequence

@@ -12,6 +12,7 @@ from trainers.layers.feature_embedding import PADDING
 from trainers.ranking.config import RankerConfig
 from trainers.ranking.export import export_ranker
 from trainers.ranking.model import Ranker
+from trainers.saved_models import save_signatures
 from trainers.scorers.data import REQUEST
 
 SHAPE = {"embedding_dim": 6, "units": 5, "attention_dims": (7, 4), "head_dims": (8, 3), "product_dim": 3}
@@ -264,7 +265,7 @@ def test_every_form_scores_alike_when_it_is_saved_and_loaded(ranker, encoded, tm
     module = tf.Module()
     module.score = tf.function(ranker, input_signature=[specs], autograph=False)
     module.kept = list(ranker.variables)
-    tf.saved_model.save(module, str(tmp_path))
+    save_signatures(module, str(tmp_path), {})
     loaded = tf.saved_model.load(str(tmp_path))
     for places in PLACES.values():
         inputs = make_inputs(encoded, ranker.features, places)
