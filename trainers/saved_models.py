@@ -48,7 +48,7 @@ def _inline(concrete: tf.types.experimental.ConcreteFunction) -> Callable[[], An
 
     def add_operations() -> Any:
         graph = tf.compat.v1.get_default_graph()
-        given = {name.name: graph.capture(value) for value, name in inner.captures}
+        given = {placeholder.name: graph.capture(value) for value, placeholder in inner.captures}
         return tf.graph_util.import_graph_def(graph_def, input_map=given, return_elements=outputs, name="")[0]
 
     return add_operations

@@ -249,6 +249,10 @@ def test_joint_training_is_no_runs():
             "distillation: {losses: [{form: logitz}]}",
             r"distillation\.losses\.0\.form: .*unknown form 'logitz'\. Did you mean 'logits'\?",
         ),
+        (
+            "distillation: {losses: [{form: logits, temperature: 0}]}",
+            r"distillation\.losses\.0\.temperature: .*greater than 0, got 0",
+        ),
         ("distillation: {lambda: 0.5}", r"distillation\.lambda: unknown key\. Did you mean"),
         (
             "distillation: {losses: [{form: multi_target, soft_weights: [0.5]}, "
